@@ -1,0 +1,260 @@
+// The signaling protocol from a browser's side, without any page: join a room, publish a stream, receive tracks.
+//
+// The server is the impolite side of perfect negotiation, this is the polite one. Own media goes out in sections
+// of its own (sendonly); whatever comes in is named by the `tracks` map of the server's descriptions.
+
+/**
+ * @typedef {object} TrackInfo        one entry of a `tracks` map
+ * @property {string} user_id         who it comes from
+ * @property {string} track           the server's id of the track
+ * @property {"audio" | "video"} kind
+ * @property {string} source          camera, microphone, screen_share or screen_share_audio
+ *
+ * @typedef {object} Participant
+ * @property {string} user_id
+ * @property {string} [name]
+ * @property {string} [role]
+ *
+ * @typedef {TrackInfo & {mid: string, media: MediaStreamTrack}} RemoteTrack
+ *
+ * @typedef {object} Events
+ * @property {{user_id: string, role?: string}} joined      the server took us in
+ * @property {Participant[]} participants                   who is in the room now, without ourselves
+ * @property {RemoteTrack} track                            a track of somebody can be played
+ * @property {RemoteTrack} trackended                       it is gone; a later one may reuse its mid
+ * @property {RTCPeerConnectionState} connection            state of the media connection
+ * @property {{code: string, message: string}} error        the server refused something
+ * @property {{code: number, reason: string}} closed        the call is over, whoever ended it
+ *
+ * @typedef {{type: string, id?: string, data?: any}} Message
+ */
+
+export class RoomClient {
+  /** @type {string} our id in the room, once joined */
+  userId = "";
+  /** @type {Map<string, Participant>} the others, by id */
+  participants = new Map();
+  /** @type {Map<string, RemoteTrack>} what can be played now, by mid */
+  tracks = new Map();
+  /** @type {RTCPeerConnection | null} */
+  connection = null;
+  /** The call is over, and this object with it. */
+  isClosed = false;
+
+  /** @type {WebSocket | null} */
+  #socket = null;
+  /** @type {Map<string, Set<(value: any) => void>>} */
+  #handlers = new Map();
+  /** Messages are handled one after another: applying a description takes several turns of the event loop. */
+  #handled = Promise.resolve();
+  /** @type {RTCIceServer[]} */
+  #iceServers = [];
+  #offers = 0;
+  /** @type {MediaStream | null} */
+  #published = null;
+
+  /**
+   * @param {string} url   of the room's WebSocket
+   * @param {string} name  what the others see
+   */
+  constructor(url, name) {
+    this.url = url;
+    this.name = name;
+  }
+
+  /**
+   * Call `handler` whenever `event` happens.
+   * @template {keyof Events} K
+   * @param {K} event
+   * @param {(value: Events[K]) => void} handler
+   */
+  on(event, handler) {
+    const handlers = this.#handlers.get(event) ?? new Set();
+    this.#handlers.set(event, handlers.add(handler));
+  }
+
+  /**
+   * @template {keyof Events} K
+   * @param {K} event
+   * @param {Events[K]} value
+   */
+  #emit(event, value) {
+    for (const handler of this.#handlers.get(event) ?? []) handler(value);
+  }
+
+  /**
+   * Open the socket and join. Resolves when the server has taken us in; rejects when it did not.
+   * @returns {Promise<void>}
+   */
+  join() {
+    const socket = (this.#socket = new WebSocket(this.url));
+    socket.onopen = () => this.#send("join", { name: this.name });
+    socket.onmessage = (event) => {
+      this.#handled = this.#handled.then(() => this.#handle(event.data)).catch((error) => this.#fail(error));
+    };
+    socket.onclose = (event) => this.#close(event.code, event.reason);
+    return new Promise((resolve, reject) => {
+      this.on("joined", () => resolve());
+      this.on("error", ({ message }) => reject(new Error(message)));
+      this.on("closed", ({ reason }) => reject(new Error(reason || "the server cannot be reached")));
+    });
+  }
+
+  /**
+   * Start the media connection. `stream` is what the others shall see and hear; without it, or for a kind that
+   * it lacks, we only receive.
+   * @param {MediaStream | null} stream
+   */
+  publish(stream) {
+    if (this.isClosed) return;
+    this.#published = stream;
+    const pc = (this.connection = new RTCPeerConnection({ iceServers: this.#iceServers, bundlePolicy: "max-bundle" }));
+    pc.onconnectionstatechange = () => this.#emit("connection", pc.connectionState);
+    pc.onnegotiationneeded = () => this.#offer(pc).catch((error) => this.#fail(error));
+    pc.onicecandidate = ({ candidate }) => this.#send("ice-candidate", candidate?.toJSON() ?? { candidate: "" });
+    for (const kind of ["audio", "video"]) {
+      const track = stream?.getTracks().find((track) => track.kind === kind);
+      if (stream && track) pc.addTransceiver(track, { direction: "sendonly", streams: [stream] });
+      else pc.addTransceiver(kind, { direction: "recvonly" });
+    }
+  }
+
+  /**
+   * Mute or unmute what we publish of one kind: the track goes on as silence or as black.
+   * @param {"audio" | "video"} kind
+   * @param {boolean} isEnabled
+   */
+  setEnabled(kind, isEnabled) {
+    for (const track of this.#published?.getTracks() ?? []) {
+      if (track.kind === kind) track.enabled = isEnabled;
+    }
+  }
+
+  /** Leave the room; the server is told. */
+  leave() {
+    this.#send("leave", {});
+    this.#close(1000, "left");
+  }
+
+  /**
+   * @param {string} type
+   * @param {unknown} data
+   * @param {string} [id]  of an exchange: an answer repeats its offer's
+   */
+  #send(type, data, id) {
+    if (this.#socket?.readyState !== WebSocket.OPEN) return;
+    this.#socket.send(JSON.stringify(id === undefined ? { type, data } : { type, id, data }));
+  }
+
+  /** @param {RTCPeerConnection} pc */
+  async #offer(pc) {
+    await pc.setLocalDescription();
+    // The server's offer may have come in between and rolled ours back; the browser asks again later then.
+    if (pc.localDescription?.type !== "offer") return;
+    this.#offers += 1;
+    this.#send("offer", { type: "offer", sdp: pc.localDescription.sdp }, `c${this.#offers}`);
+  }
+
+  /** @param {string} text */
+  async #handle(text) {
+    if (this.isClosed) return;
+    /** @type {Message} */
+    const { type, id, data } = JSON.parse(text);
+    switch (type) {
+      case "join":
+        this.userId = data.user_id;
+        this.#iceServers = data.ice_servers ?? [];
+        this.#emit("joined", data);
+        break;
+      case "participants":
+        this.participants.clear();
+        for (const person of data.participants) this.#admit(person);
+        this.#announce();
+        break;
+      case "participant-joined":
+        this.#admit(data);
+        this.#announce();
+        break;
+      case "participant-left":
+        if (this.participants.delete(data.user_id)) this.#announce();
+        break;
+      case "offer":
+      case "answer":
+        await this.#describe(type, data, id);
+        break;
+      case "ice-candidate":
+        // A browser without that candidate's family refuses it; the others in the description still stand.
+        await this.connection?.addIceCandidate(data).catch(() => {});
+        break;
+      case "error":
+        // GLARE and STALE_NEGOTIATION are part of the exchange: the browser has rolled back or will offer again.
+        if (data.code !== "GLARE" && data.code !== "STALE_NEGOTIATION") this.#emit("error", data);
+        break;
+    }
+  }
+
+  /** @param {Participant} person */
+  #admit(person) {
+    if (person.user_id !== this.userId) this.participants.set(person.user_id, person);
+  }
+
+  #announce() {
+    this.#emit("participants", [...this.participants.values()]);
+  }
+
+  /**
+   * Take a description of the server in, answer an offer, and tell which tracks came and went.
+   * @param {"offer" | "answer"} type
+   * @param {{sdp: string, tracks?: Record<string, TrackInfo>}} data
+   * @param {string | undefined} id
+   */
+  async #describe(type, data, id) {
+    const pc = this.connection;
+    if (!pc) return;
+    if (type === "answer" && (pc.signalingState !== "have-local-offer" || id !== `c${this.#offers}`)) return;
+    await pc.setRemoteDescription({ type, sdp: data.sdp });
+    if (type === "offer") {
+      await pc.setLocalDescription();
+      this.#send("answer", { type: "answer", sdp: pc.localDescription?.sdp }, id);
+    }
+    this.#place(pc, data.tracks ?? {});
+  }
+
+  /**
+   * @param {RTCPeerConnection} pc
+   * @param {Record<string, TrackInfo>} named
+   */
+  #place(pc, named) {
+    for (const [mid, old] of this.tracks) {
+      if (named[mid]?.track === old.track) continue;
+      this.tracks.delete(mid);
+      this.#emit("trackended", old);
+    }
+    for (const { mid, receiver } of pc.getTransceivers()) {
+      const info = mid === null ? undefined : named[mid];
+      if (mid === null || !info || info.user_id === this.userId || this.tracks.has(mid)) continue;
+      const track = { ...info, mid, media: receiver.track };
+      this.tracks.set(mid, track);
+      this.#emit("track", track);
+    }
+  }
+
+  /** @param {unknown} error  something that this side could not do */
+  #fail(error) {
+    if (this.isClosed) return;
+    console.error(error);
+    this.#emit("error", { code: "CLIENT", message: error instanceof Error ? error.message : String(error) });
+  }
+
+  /**
+   * @param {number} code
+   * @param {string} reason
+   */
+  #close(code, reason) {
+    if (this.isClosed) return;
+    this.isClosed = true;
+    this.#socket?.close(1000);
+    this.connection?.close();
+    this.#emit("closed", { code, reason });
+  }
+}
