@@ -44,8 +44,8 @@ const page = {
 // --- one person in the grid --------------------------------------------------
 
 class Tile {
-  /** @type {Map<string, MediaStreamTrack>} what they send, by our mid */
-  tracks = new Map();
+  /** What they send; the video element plays whatever is in it. */
+  stream = new MediaStream();
 
   constructor() {
     this.root = document.createElement("article");
@@ -56,6 +56,7 @@ class Tile {
     this.video = document.createElement("video");
     this.video.autoplay = true;
     this.video.playsInline = true;
+    this.video.srcObject = this.stream;
     this.label = document.createElement("span");
     this.label.className = "name";
     this.root.append(this.initial, this.video, this.label);
@@ -73,29 +74,30 @@ class Tile {
   }
 
   /** @param {RemoteTrack} track */
-  add({ mid, media }) {
-    this.tracks.set(mid, media);
+  add({ media }) {
     media.onmute = media.onunmute = () => this.#repaint();
-    this.#play();
+    this.stream.addTrack(media);
+    this.play();
+    this.#repaint();
   }
 
   /** @param {RemoteTrack} track */
-  remove({ mid, media }) {
-    this.tracks.delete(mid);
+  remove({ media }) {
     media.onmute = media.onunmute = null;
-    this.#play();
+    this.stream.removeTrack(media);
+    this.#repaint();
   }
 
-  #play() {
-    this.video.srcObject = this.tracks.size ? new MediaStream([...this.tracks.values()]) : null;
-    if (this.tracks.size) this.video.play().catch(askForGesture);
-    this.#repaint();
+  /** A browser that plays no sound before the first click refuses; the page then asks for that click. */
+  play() {
+    this.video.play().catch((error) => {
+      if (error.name === "NotAllowedError") page.listen.hidden = false;
+    });
   }
 
   /** A track is muted until its first packet came, and when none come any more. */
   #repaint() {
-    const isSeen = [...this.tracks.values()].some((media) => media.kind === "video" && !media.muted);
-    this.root.classList.toggle("has-picture", isSeen);
+    this.root.classList.toggle("has-picture", this.stream.getVideoTracks().some((media) => !media.muted));
   }
 }
 
@@ -163,14 +165,9 @@ function say(text, fades = false) {
   if (fades) fading = window.setTimeout(() => page.status.classList.add("is-faded"), STATUS_FADES_AFTER_MS);
 }
 
-/** A browser that plays no sound before the first click says so here. */
-function askForGesture() {
-  page.listen.hidden = false;
-}
-
 page.listen.onclick = () => {
   page.listen.hidden = true;
-  for (const { video } of tiles.values()) video.play().catch(askForGesture);
+  for (const tile of tiles.values()) tile.play();
 };
 
 /** @param {RTCPeerConnectionState} state */
@@ -258,7 +255,7 @@ client.on("participants", showPeople);
 client.on("track", (track) => tileOf(track.user_id).add(track));
 client.on("trackended", (track) => tiles.get(track.user_id)?.remove(track));
 client.on("connection", showConnection);
-client.on("error", ({ message }) => say(message));
+client.on("error", ({ code, message }) => say(code === "CLIENT" ? "This browser could not follow the call" : message));
 
 page.room.textContent = room;
 page.address.value = location.origin + location.pathname;

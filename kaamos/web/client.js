@@ -230,9 +230,10 @@ export class RoomClient {
       this.tracks.delete(mid);
       this.#emit("trackended", old);
     }
-    for (const { mid, receiver } of pc.getTransceivers()) {
-      const info = mid === null ? undefined : named[mid];
-      if (mid === null || !info || info.user_id === this.userId || this.tracks.has(mid)) continue;
+    for (const { mid, receiver, currentDirection } of pc.getTransceivers()) {
+      // The map names our own sections too; those only send.
+      const info = mid !== null && currentDirection === "recvonly" ? named[mid] : undefined;
+      if (mid === null || !info || this.tracks.has(mid)) continue;
       const track = { ...info, mid, media: receiver.track };
       this.tracks.set(mid, track);
       this.#emit("track", track);
