@@ -1,0 +1,159 @@
+"""The codecs, feedback and header extensions that Kaamos accepts.
+
+A codec's place in :data:`CODECS` is its identity across all peers (``codec_id``): what a publisher sends
+as codec 1 goes to those subscribers whose section has a payload type for codec 1.  The order is the
+room's preference.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from kaamos.media.description import Extension, Kind, PayloadFormat
+from kaamos.rtc.sdp import RtpMap, format_parameters
+
+
+class H264Profile(StrEnum):
+    """Profiles of RFC 6184 section 8.1; the value is the ``profile-level-id`` we offer, at level 3.1."""
+
+    CONSTRAINED_BASELINE = "42e01f"
+    BASELINE = "42001f"
+    MAIN = "4d001f"
+    CONSTRAINED_HIGH = "640c1f"
+    HIGH = "64001f"
+    HIGH_444 = "f4001f"
+
+
+@dataclass(frozen=True, slots=True)
+class Codec:
+    """One codec we accept; two payload types are the same codec if every field here is equal."""
+
+    kind: Kind
+    rtpmap: RtpMap
+    format: PayloadFormat
+    profile: H264Profile | None = None  # H.264 only
+    packetization_mode: int = 0  # H.264 only: 0 or 1 (RFC 6184 section 6.2)
+
+    @property
+    def name(self) -> str:
+        """The encoding name as ``a=rtpmap`` usually spells it."""
+        return self.rtpmap.encoding if self.kind is Kind.AUDIO else self.rtpmap.encoding.upper()
+
+    @property
+    def rtpmap_text(self) -> str:
+        """What follows the payload type in ``a=rtpmap``."""
+        text = f"{self.name}/{self.rtpmap.clock_rate}"
+        return f"{text}/{self.rtpmap.channels}" if self.rtpmap.channels > 1 else text
+
+
+def _codecs() -> Iterator[Codec]:
+    yield Codec(Kind.AUDIO, RtpMap("opus", 48000, 2), PayloadFormat.OPAQUE)
+    yield Codec(Kind.VIDEO, RtpMap("vp8", 90000, 1), PayloadFormat.VP8)
+    for profile in H264Profile:
+        for mode in (1, 0):
+            yield Codec(Kind.VIDEO, RtpMap("h264", 90000, 1), PayloadFormat.H264, profile, mode)
+
+
+CODECS: tuple[Codec, ...] = tuple(_codecs())
+
+CODEC_IDS: Mapping[Kind, tuple[int, ...]] = {
+    kind: tuple(codec_id for codec_id, codec in enumerate(CODECS) if codec.kind is kind) for kind in Kind
+}
+
+# RTCP feedback (RFC 4585, RFC 5104) we act on.
+FEEDBACK: Mapping[Kind, tuple[str, ...]] = {
+    Kind.AUDIO: (),
+    Kind.VIDEO: ("nack", "nack pli", "ccm fir"),
+}
+
+EXTENSION_URIS: Mapping[Extension, str] = {
+    Extension.MID: "urn:ietf:params:rtp-hdrext:sdes:mid",
+    Extension.AUDIO_LEVEL: "urn:ietf:params:rtp-hdrext:ssrc-audio-level",
+    Extension.VIDEO_ORIENTATION: "urn:3gpp:video-orientation",
+}
+
+EXTENSIONS: Mapping[Kind, tuple[Extension, ...]] = {
+    Kind.AUDIO: (Extension.MID, Extension.AUDIO_LEVEL),
+    Kind.VIDEO: (Extension.MID, Extension.VIDEO_ORIENTATION),
+}
+
+_EXTENSION_OF = {
+    kind: {EXTENSION_URIS[extension]: extension for extension in EXTENSIONS[kind]} for kind in Kind
+}
+_CODEC_ID = {codec: codec_id for codec_id, codec in enumerate(CODECS)}
+_SIMPLE = {(codec.kind, codec.rtpmap): codec for codec in CODECS if codec.profile is None}
+_H264 = RtpMap("h264", 90000, 1)
+
+# In-band FEC is inside the Opus payload, which we pass on; 10 ms is the shortest frame browsers send.
+_OPUS_FMTP = "minptime=10;useinbandfec=1"
+
+# profile_idc and a pattern over profile_iop, both as in RFC 6184 table 5; x: either bit.
+_H264_PATTERNS: tuple[tuple[int, str, H264Profile], ...] = (
+    (0x42, "x1xx0000", H264Profile.CONSTRAINED_BASELINE),
+    (0x4D, "1xxx0000", H264Profile.CONSTRAINED_BASELINE),
+    (0x58, "11xx0000", H264Profile.CONSTRAINED_BASELINE),
+    (0x42, "x0xx0000", H264Profile.BASELINE),
+    (0x58, "10xx0000", H264Profile.BASELINE),
+    (0x4D, "0x0x0000", H264Profile.MAIN),
+    (0x64, "00001100", H264Profile.CONSTRAINED_HIGH),
+    (0x64, "00000000", H264Profile.HIGH),
+    (0xF4, "00000000", H264Profile.HIGH_444),
+)
+_PROFILE_LEVEL_ID = re.compile(r"[0-9A-Fa-f]{6}")
+
+
+def extension_of(kind: Kind, uri: str) -> Extension | None:
+    """Return the extension with this URI that we use in sections of this kind."""
+    return _EXTENSION_OF[kind].get(uri)
+
+
+def find_codec(kind: Kind, rtpmap: RtpMap, fmtp: str) -> int | None:
+    """Return the codec_id of what a peer describes, or None if it is none of ours."""
+    if kind is Kind.VIDEO and rtpmap == _H264:
+        parameters = format_parameters(fmtp)
+        # RFC 6184 makes a missing profile-level-id Baseline level 1; libwebrtc and aiortc both read it
+        # as Constrained Baseline level 3.1, and whoever leaves it out talks to them.
+        profile = h264_profile(parameters.get("profile-level-id", "42e01f"))
+        mode = parameters.get("packetization-mode", "0")
+        if profile is None or mode not in ("0", "1"):
+            return None
+        return _CODEC_ID[Codec(kind, rtpmap, PayloadFormat.H264, profile, int(mode))]
+    codec = _SIMPLE.get((kind, rtpmap))
+    return None if codec is None else _CODEC_ID[codec]
+
+
+def h264_profile(profile_level_id: str) -> H264Profile | None:
+    """Return the profile that six hexadecimal digits name, None for one that no browser offers."""
+    if not _PROFILE_LEVEL_ID.fullmatch(profile_level_id):
+        return None
+    idc, iop = int(profile_level_id[:2], 16), int(profile_level_id[2:4], 16)
+    for profile_idc, pattern, profile in _H264_PATTERNS:
+        mask = int(pattern.replace("0", "1").replace("x", "0"), 2)
+        if idc == profile_idc and iop & mask == int(pattern.replace("x", "0"), 2):
+            return profile
+    return None
+
+
+def offer_fmtp(codec_id: int) -> str:
+    """Return the format parameters with which we offer a codec, ``""`` for none."""
+    codec = CODECS[codec_id]
+    if codec.profile is not None:
+        return (
+            f"level-asymmetry-allowed=1;packetization-mode={codec.packetization_mode}"
+            f";profile-level-id={codec.profile}"
+        )
+    return _OPUS_FMTP if codec.kind is Kind.AUDIO else ""
+
+
+def answer_fmtp(codec_id: int, fmtp: str) -> str:
+    """Return the format parameters with which we accept a codec that a peer described with ``fmtp``.
+
+    H.264 repeats the peer's own level, asymmetry and mode: whatever it can receive we only pass on, and
+    a repeated line can never be a downgrade (RFC 6184 section 8.2.2).
+    """
+    if CODECS[codec_id].profile is None:
+        return offer_fmtp(codec_id)
+    parameters = format_parameters(fmtp)
+    names = ("level-asymmetry-allowed", "packetization-mode", "profile-level-id")
+    return ";".join(f"{name}={parameters[name]}" for name in names if name in parameters)

@@ -1,0 +1,409 @@
+"""Offer and answer for one PeerConnection (RFC 3264, RFC 9429 as far as an SFU needs it).
+
+The peer may offer at any time except while an offer of ours is outstanding; we offer only after its
+first offer was answered.  Everything runs over one transport: what is not in the BUNDLE group is refused.
+A description is checked as a whole before anything is kept, so an error changes nothing.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from kaamos.errors import ErrorCode, LocalProtocolError, RemoteProtocolError
+from kaamos.media.description import Extension, Kind
+from kaamos.rtc.bundle import LocalTransport, RemoteTransport, read_bundle, read_transport
+from kaamos.rtc.numbering import Numbering
+from kaamos.rtc.sdp import Description, Direction, SdpError, Setup
+from kaamos.rtc.sections import (
+    RTP_PROTOCOL,
+    DownSection,
+    Mid,
+    PeerSection,
+    Playing,
+    Section,
+    UpSection,
+    read_section,
+)
+
+__all__ = ["DownSection", "LocalTransport", "Mid", "Negotiator", "RemoteTransport", "UpSection"]
+
+MAX_MIDS = 1000  # a peer can put ever new mids into a refused section; each is remembered for life
+
+
+@dataclass(frozen=True, slots=True)
+class _Said:
+    """How one of our descriptions puts a section; direction None: refused."""
+
+    section: Section
+    direction: Direction | None
+    playing: Playing | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Heard:
+    """A description of the peer that passed every check, and what would follow from taking it."""
+
+    # Extensions: those it may use, None where the section is refused.
+    sections: Sequence[tuple[PeerSection, frozenset[Extension] | None]]
+    numbering: Numbering
+    remote: RemoteTransport | None
+
+
+class Negotiator:
+    """The offer/answer state of one connection.
+
+    ``new_ssrc`` gives random 32-bit numbers; every section we may send in gets one, for life.  Methods raise
+    :class:`RemoteProtocolError` for what the peer did and :class:`LocalProtocolError` for misuse; both leave
+    the state as it was.
+
+    Attributes:
+        remote: the peer's transport, from its first description on that has a section we accept (with an
+            offer without any, that is its first answer).
+        is_established: the peer's first offer was answered.
+    """
+
+    def __init__(
+        self,
+        local: LocalTransport,
+        *,
+        session_id: int,
+        cname: str,
+        new_ssrc: Callable[[], int],
+        max_sections: int = 100,
+    ) -> None:
+        self.remote: RemoteTransport | None = None
+        self.is_established = False
+        self._local = local
+        self._session_id = session_id
+        self._version = 0
+        self._cname = cname
+        self._new_ssrc = new_ssrc
+        self._max_sections = max_sections
+        self._numbering = Numbering()
+        self._sections: list[Section] = []  # by m-line
+        self._added: list[Section] = []  # ours, not yet answered: without an m-line
+        self._known: dict[str, Section] = {}  # every mid of audio or video there ever was
+        self._ssrcs: set[int] = set()
+        self._is_answering = False
+        self._outstanding: tuple[_Said, ...] | None = None
+
+    # What the peer offers
+
+    def receive_offer(self, sdp: str) -> None:
+        """Take in an offer of the peer; :meth:`create_answer` has to follow, :meth:`play` may come between.
+
+        Raises:
+            RemoteProtocolError: GLARE while an offer of ours is outstanding, else INVALID_SDP.
+        """
+        if self._outstanding is not None:
+            raise RemoteProtocolError(ErrorCode.GLARE, "an offer of the server is outstanding")
+        if self._is_answering:
+            raise LocalProtocolError("the last offer was not answered")
+        description = Description.parse(sdp)
+        peers = self._read_sections(description)
+        sections = [self._section_for(index, peer) for index, peer in enumerate(peers)]
+        if len(peers) < len(self._sections):
+            raise SdpError("a media section of an earlier description is missing")
+        if len(peers) > self._max_sections:
+            raise SdpError(f"more than {self._max_sections} media sections")
+        known: dict[str, Section] = {
+            section.mid: section for section in sections if section.mid is not None and section.kind
+        }
+        if len(self._known.keys() | known.keys()) > MAX_MIDS:
+            raise SdpError("too many different mids")
+        heard = self._hear(description, [(peer, peer.is_usable) for peer in peers], is_offer=True)
+
+        self._numbering = heard.numbering
+        self.remote = heard.remote
+        self._sections = sections
+        self._known.update(known)
+        for section, (peer, extensions) in zip(sections, heard.sections, strict=True):
+            if extensions is None:
+                section.reject(peer)
+                continue
+            section.take(peer, extensions)
+            section.peer_sends = peer.direction.sends
+            if peer.direction.receives:
+                self._make_receivable(section)
+            else:
+                section.refuse_down()
+        self._is_answering = True
+
+    def create_answer(self) -> str:
+        """Return the answer to the offer received last."""
+        if not self._is_answering:
+            raise LocalProtocolError("there is no offer to answer")
+        setup = Setup.ACTIVE if self.remote is not None and self.remote.is_dtls_client else Setup.PASSIVE
+        said = tuple(map(_say, self._sections))
+        answer = self._write(said, setup)
+        for view in said:
+            _settle(view)
+        self._is_answering = False
+        self.is_established = True
+        return answer
+
+    # What we offer
+
+    @property
+    def has_outstanding_offer(self) -> bool:
+        """An offer of ours waits for its answer."""
+        return self._outstanding is not None
+
+    @property
+    def needs_offer(self) -> bool:
+        """What should play differs from what the peer was told last (by the outstanding offer, if any)."""
+        if not self.is_established:
+            return False
+        if self._outstanding is None:
+            return bool(self._added) or any(section.playing != section.told for section in self._sections)
+        offered = {id(view.section) for view in self._outstanding}
+        return any(view.section.playing != view.playing for view in self._outstanding) or any(
+            id(section) not in offered for section in self._added
+        )
+
+    def create_offer(self) -> str:
+        """Return an offer with everything that plays now; it is outstanding until answered or withdrawn."""
+        if not self.is_established or self._is_answering:
+            raise LocalProtocolError("an offer of the peer has to be answered first")
+        if self._outstanding is not None:
+            raise LocalProtocolError("an offer is outstanding")
+        for section in self._added:
+            self._propose(section)
+        said = tuple(map(_say, [*self._sections, *self._added]))
+        offer = self._write(said, Setup.ACTPASS)
+        self._outstanding = said
+        return offer
+
+    def receive_answer(self, sdp: str) -> None:
+        """Take in the peer's answer to the outstanding offer.
+
+        Raises:
+            RemoteProtocolError: STALE_NEGOTIATION without an outstanding offer, else INVALID_SDP; the offer
+                stays outstanding then.
+        """
+        if self._outstanding is None:
+            raise RemoteProtocolError(ErrorCode.STALE_NEGOTIATION, "there is no offer to answer")
+        description = Description.parse(sdp)
+        peers = self._read_sections(description)
+        if len(peers) != len(self._outstanding):
+            raise SdpError("the answer has another number of media sections than the offer")
+        answered = [_match_answer(view, peer) for view, peer in zip(self._outstanding, peers, strict=True)]
+        heard = self._hear(description, answered, is_offer=False)
+
+        self._numbering = heard.numbering
+        self.remote = heard.remote
+        for view, (peer, extensions) in zip(self._outstanding, heard.sections, strict=True):
+            if extensions is None:
+                view.section.reject(peer)
+            else:
+                view.section.take(peer, extensions)
+                _settle(view, peer.direction)
+        self._sections = [view.section for view in self._outstanding]
+        self._added = [section for section in self._added if section not in self._sections]
+        self._outstanding = None
+
+    def withdraw_offer(self) -> None:
+        """Forget the outstanding offer, if there is one; its new sections go out with the next."""
+        self._outstanding = None
+
+    # What plays where
+
+    @property
+    def up_sections(self) -> Mapping[Mid, UpSection]:
+        """Sections in which the peer may send now, by mid."""
+        found = (section.up_section() for section in self._sections)
+        return {section.mid: section for section in found if section is not None}
+
+    @property
+    def down_sections(self) -> Mapping[Mid, DownSection]:
+        """Sections in which the peer can receive or was offered to; a mid may leave and come back."""
+        found = (section.down_section(self._cname) for section in [*self._sections, *self._added])
+        return {section.mid: section for section in found if section is not None}
+
+    def is_sendable(self, mid: Mid) -> bool:
+        """Return whether media may flow: the peer has agreed to just what plays there now."""
+        section = self._known.get(mid)
+        return section is not None and section.is_sendable
+
+    def free_section(self, kind: Kind) -> Mid | None:
+        """Return a section in which nothing plays, as far as the peer knows too, or None.
+
+        A section that was just stopped is free when the peer has answered that: browsers announce a
+        track when a section starts to send, not when its content changes.
+        """
+        showing = {id(view.section) for view in self._outstanding or () if view.playing is not None}
+        for section in [*self._sections, *self._added]:
+            is_idle = section.playing is None and section.told is None and id(section) not in showing
+            if is_idle and section.kind is kind and section.peer_receives:
+                return section.mid
+        return None
+
+    @property
+    def can_add_section(self) -> bool:
+        """There is room for one more media section."""
+        return len(self._sections) + len(self._added) < self._max_sections and len(self._known) < MAX_MIDS
+
+    def add_section(self, kind: Kind) -> Mid:
+        """Make a section that we send in; it goes out with the next offer.
+
+        Raises:
+            LocalProtocolError: :attr:`can_add_section` is false.
+        """
+        if not self.can_add_section:
+            raise LocalProtocolError("the connection has no room for another media section")
+        # Peers number their own sections "0", "1" …; the prefix keeps ours apart.
+        mid = next(mid for number in range(MAX_MIDS + 1) if (mid := f"s{number}") not in self._known)
+        section = Section(Mid(mid), kind, kind.value, RTP_PROTOCOL)
+        self._make_receivable(section)
+        self._propose(section)
+        self._added.append(section)
+        self._known[mid] = section
+        return Mid(mid)
+
+    def play(self, mid: Mid, stream_id: str, track_id: str) -> None:
+        """Let a section play this from the next description on.
+
+        Raises:
+            LocalProtocolError: the peer does not receive there (:attr:`down_sections` has not got it).
+        """
+        section = self._known.get(mid)
+        if section is None or not section.peer_receives:
+            raise LocalProtocolError(f"nothing can play in section {mid}")
+        section.playing = Playing(stream_id, track_id)
+
+    def stop(self, mid: Mid) -> None:
+        """Let a section play nothing; one that plays nothing already is left as it is.
+
+        Raises:
+            LocalProtocolError: there never was such a section.
+        """
+        if mid not in self._known:
+            raise LocalProtocolError(f"there is no section {mid}")
+        self._known[mid].playing = None
+
+    # Reading
+
+    def _read_sections(self, description: Description) -> list[PeerSection]:
+        default = description.session.direction
+        peers = [read_section(media, default) for media in description.media]
+        mids = [peer.mid for peer in peers if peer.mid is not None]
+        if len(set(mids)) != len(mids):
+            raise SdpError("two sections have the same mid")
+        return peers
+
+    def _section_for(self, index: int, peer: PeerSection) -> Section:
+        """Return the state of an offered section: the one we know, or a new one that is not yet kept.
+
+        A refused m-line may be used again under another mid (RFC 9429 section 5.2.2), others may not change.
+        """
+        current = self._sections[index] if index < len(self._sections) else None
+        if current is not None:
+            is_same = current.mid == peer.mid and current.media_name == peer.media.media
+            if is_same:
+                return current
+            if not current.is_rejected:
+                raise SdpError(f"section {index} changed its mid or its kind")
+        known = self._known.get(peer.mid) if peer.mid is not None else None
+        if known is not None:
+            if known.media_name != peer.media.media:
+                raise SdpError(f"mid {peer.mid!r} changed its kind")
+            if known in self._added or (known in self._sections and not known.is_rejected):
+                raise SdpError(f"mid {peer.mid!r} is in use elsewhere")
+            return known
+        mid = None if peer.mid is None else Mid(peer.mid)
+        return Section(mid, peer.kind, peer.media.media, peer.media.protocol)
+
+    def _hear(
+        self, description: Description, sections: Sequence[tuple[PeerSection, bool]], *, is_offer: bool
+    ) -> _Heard:
+        """Check what concerns the sections together: numbers, SSRCs, bundle and transport."""
+        accepted = [peer for peer, is_accepted in sections if is_accepted]
+        numbering = self._numbering.copy()
+        heard: list[tuple[PeerSection, frozenset[Extension] | None]] = []
+        ssrcs: set[int] = set()
+        for peer, is_accepted in sections:
+            if not is_accepted:
+                heard.append((peer, None))
+                continue
+            numbering.learn_codecs(peer.codecs, peer.foreign_payload_types)
+            ids = {extension: number for extension, (number, _) in peer.extensions.items()}
+            heard.append((peer, numbering.learn_extensions(ids, peer.foreign_extension_ids)))
+            if peer.direction.sends:
+                if not ssrcs.isdisjoint(peer.ssrcs):
+                    raise SdpError("an SSRC is used in two sections")
+                ssrcs.update(peer.ssrcs)
+        tagged = read_bundle(description, accepted)
+        remote = self.remote
+        if tagged:
+            remote = read_transport(description, tagged, remote, is_offer=is_offer)
+        return _Heard(heard, numbering, remote)
+
+    # Writing
+
+    def _make_receivable(self, section: Section) -> None:
+        section.peer_receives = True
+        while section.ssrc is None:
+            ssrc = self._new_ssrc()
+            if ssrc not in self._ssrcs and ssrc != 0:  # libwebrtc probes on SSRC 0
+                self._ssrcs.add(ssrc)
+                section.ssrc = ssrc
+
+    def _propose(self, section: Section) -> None:
+        assert section.kind is not None
+        codecs = self._numbering.propose_codecs(section.kind)
+        section.propose(codecs, self._numbering.propose_extensions(section.kind))
+
+    def _write(self, said: Sequence[_Said], setup: Setup) -> str:
+        """Return a description with these sections."""
+        self._version += 1
+        description = Description()
+        session = description.session
+        session.add_line("v=0")
+        session.add_line(f"o=- {self._session_id} {self._version} IN IP4 127.0.0.1")  # RFC 9429 section 5.2.1
+        session.add_line("s=-")
+        session.add_line("t=0 0")
+        bundled = [view.section.mid or "" for view in said if view.direction is not None]
+        session.add("group", " ".join(["BUNDLE", *bundled]))
+        session.add("msid-semantic", "WMS *")
+        address = self._local.default_address
+        for view in said:
+            # Refused sections state the transport too: aiortc reads it from every section.
+            if view.direction is None:
+                media = view.section.write_rejected()
+            else:
+                media = view.section.write(view.direction, view.playing, address, self._cname)
+            is_first = bool(bundled) and view.section.mid == bundled[0]
+            self._local.describe(media, setup, with_candidates=is_first)
+            description.media.append(media)
+        return description.write()
+
+
+def _say(section: Section) -> _Said:
+    if section.is_rejected:
+        return _Said(section, None, None)
+    return _Said(section, section.wanted_direction, section.playing)
+
+
+def _settle(view: _Said, answered: Direction | None = None) -> None:
+    """Keep what a description of ours said, now that it stands; ``answered`` is the peer's side of it."""
+    section, direction = view.section, view.direction
+    if direction is None:
+        return
+    section.said_sends, section.said_receives = direction.sends, direction.receives
+    section.told = view.playing if direction.sends else None
+    if answered is not None:
+        if direction.receives:
+            section.peer_sends = answered.sends
+        # An answer to an offer that sends nothing tells nothing of what the peer could receive.
+        if direction.sends and not answered.receives:
+            section.refuse_down()
+
+
+def _match_answer(view: _Said, peer: PeerSection) -> tuple[PeerSection, bool]:
+    """Return what of an answered section both sides can use, and whether that is anything."""
+    section = view.section
+    if peer.media.media != section.media_name or (view.direction is not None and peer.mid != section.mid):
+        raise SdpError("the answer has other media sections than the offer")
+    if view.direction is None or peer.media.port == 0:
+        return peer, False
+    codecs = tuple(codec for codec in peer.codecs if codec.codec_id in section.codec_ids)
+    return replace(peer, codecs=codecs), bool(codecs)

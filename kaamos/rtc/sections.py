@@ -1,0 +1,338 @@
+"""One media section: what the peer says of it, what we keep of it, and how we write it.
+
+:class:`PeerSection` is a checked view of the peer's text; :class:`Section` is the state that lives as long
+as the mid does.  Which description may come when is :mod:`kaamos.rtc.negotiation`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import NamedTuple, NewType
+from urllib.parse import quote
+
+from kaamos.media.description import (
+    DownTrackConfig,
+    Extension,
+    Kind,
+    UpCodec,
+    UpTrackConfig,
+)
+from kaamos.rtc.capabilities import (
+    CODECS,
+    EXTENSION_URIS,
+    FEEDBACK,
+    answer_fmtp,
+    extension_of,
+    find_codec,
+)
+from kaamos.rtc.numbering import NumberedCodec
+from kaamos.rtc.sdp import Direction, Media, SdpError
+
+Mid = NewType("Mid", str)
+
+MAX_SSRCS = 16  # a section, retransmission and FEC streams not counted (design: demultiplexing)
+
+RTP_PROTOCOL = "UDP/TLS/RTP/SAVPF"
+# What an answerer must take besides (RFC 9429 section 5.1.2).
+_RTP_PROTOCOLS = frozenset((RTP_PROTOCOL, "TCP/DTLS/RTP/SAVPF", "RTP/SAVPF"))
+_MUXED_AWAY = range(64, 96)  # payload types that rtcp-mux cannot tell from RTCP (RFC 5761 section 4)
+_REPAIR_GROUPS = frozenset(("FID", "FEC-FR"))  # RFC 5576 section 4.2, RFC 5956: all but the first are repair
+
+
+class Playing(NamedTuple):
+    """What a section shows to the peer."""
+
+    stream_id: str
+    track_id: str
+
+    @property
+    def msid(self) -> str:
+        """The value of ``a=msid``; what is no token character (RFC 8830 section 2) becomes ``%XX``."""
+        return f"{_msid_part(self.stream_id)} {_msid_part(self.track_id)}"
+
+
+def _msid_part(text: str) -> str:
+    return quote(text, safe="!#$&'*+^`{|}") or "-"
+
+
+@dataclass(frozen=True, slots=True)
+class UpSection:
+    """A section in which the peer sends now."""
+
+    mid: Mid
+    kind: Kind
+    config: UpTrackConfig
+    msid: tuple[str, str] | None  # the peer's own stream and track id
+
+
+@dataclass(frozen=True, slots=True)
+class DownSection:
+    """A section in which the peer can receive; stream and track are None while it is free."""
+
+    mid: Mid
+    kind: Kind
+    config: DownTrackConfig
+    stream_id: str | None
+    track_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class PeerSection:
+    """A media section as the peer described it, checked, reduced to what we can use.
+
+    ``codecs`` is in our order of preference and empty for anything that is not audio or video we speak.
+    """
+
+    media: Media
+    mid: str | None
+    kind: Kind | None
+    direction: Direction
+    codecs: tuple[NumberedCodec, ...]
+    foreign_payload_types: frozenset[int]
+    extensions: Mapping[Extension, tuple[int, Direction]]  # id 1..14, direction as the peer means it
+    foreign_extension_ids: frozenset[int]
+    ssrcs: tuple[int, ...]
+    msid: tuple[str, str] | None
+
+    @property
+    def is_usable(self) -> bool:
+        """It has a codec in common with us and is not refused by its port (RFC 9143 section 6)."""
+        return bool(self.codecs) and (self.media.port != 0 or self.media.has("bundle-only"))
+
+
+def read_section(media: Media, session_direction: Direction | None) -> PeerSection:
+    """Check one section of a peer's description.
+
+    Raises:
+        SdpError: an attribute that we use is malformed or contradicts another one.
+    """
+    _ = media.candidates  # refused when malformed, otherwise unused (design 1.1)
+    kind = Kind(media.media) if media.media in tuple(Kind) else None
+    if kind is None or media.protocol not in _RTP_PROTOCOLS:
+        none: frozenset[int] = frozenset()
+        return PeerSection(media, media.mid, kind, Direction.INACTIVE, (), none, {}, none, (), None)
+    codecs, foreign = _read_codecs(kind, media)
+    extensions: dict[Extension, tuple[int, Direction]] = {}
+    foreign_ids = set()
+    for extmap in media.extmaps:
+        extension = extension_of(kind, extmap.uri)
+        if extension is None or extmap.id > 14 or extension in extensions:
+            foreign_ids.add(extmap.id)
+        else:
+            extensions[extension] = (extmap.id, extmap.direction)
+    return PeerSection(
+        media=media,
+        mid=media.mid,
+        kind=kind,
+        direction=media.direction or session_direction or Direction.SENDRECV,
+        codecs=codecs,
+        foreign_payload_types=foreign,
+        extensions=extensions,
+        foreign_extension_ids=frozenset(foreign_ids),
+        ssrcs=_read_ssrcs(media),
+        msid=media.msid,
+    )
+
+
+def _read_codecs(kind: Kind, media: Media) -> tuple[tuple[NumberedCodec, ...], frozenset[int]]:
+    """Return the codecs we share, best first, and the payload types of all others."""
+    rtpmaps, fmtps, feedback = media.rtpmaps, media.fmtps, media.feedback
+    for_all = feedback.get(None, set())
+    found: dict[int, NumberedCodec] = {}
+    foreign = set()
+    for payload_type in media.payload_types:
+        rtpmap = rtpmaps.get(payload_type)
+        fmtp = fmtps.get(payload_type, "")
+        codec_id = None
+        if rtpmap is not None and payload_type not in _MUXED_AWAY:
+            codec_id = find_codec(kind, rtpmap, fmtp)
+        if codec_id is None or codec_id in found:
+            foreign.add(payload_type)
+            continue
+        offered = feedback.get(payload_type, set()) | for_all
+        found[codec_id] = NumberedCodec(
+            payload_type,
+            codec_id,
+            answer_fmtp(codec_id, fmtp),
+            tuple(item for item in FEEDBACK[kind] if item in offered),
+        )
+    return tuple(found[codec_id] for codec_id in sorted(found)), frozenset(foreign)
+
+
+def _read_ssrcs(media: Media) -> tuple[int, ...]:
+    """Return the SSRCs of media; those of retransmission and FEC are not negotiated."""
+    repair = {
+        ssrc for group in media.ssrc_groups if group.semantics in _REPAIR_GROUPS for ssrc in group.ssrcs[1:]
+    }
+    ssrcs = tuple(ssrc for ssrc in media.ssrcs if ssrc not in repair)
+    if len(ssrcs) > MAX_SSRCS:
+        raise SdpError(f"more than {MAX_SSRCS} SSRCs in a section")
+    return ssrcs
+
+
+def _up_codec(codec: NumberedCodec) -> UpCodec:
+    ours = CODECS[codec.codec_id]
+    return UpCodec(codec.payload_type, codec.codec_id, ours.format, ours.rtpmap.clock_rate)
+
+
+class Section:
+    """The state of one mid, for as long as the connection lives.
+
+    Directions are kept as four facts: what the peer last said it does, and what we last said we do.
+    """
+
+    __slots__ = (
+        "_codecs",
+        "_extensions",
+        "_formats",
+        "has_rsize",
+        "is_rejected",
+        "kind",
+        "media_name",
+        "mid",
+        "msid",
+        "peer_receives",
+        "peer_sends",
+        "playing",
+        "protocol",
+        "said_receives",
+        "said_sends",
+        "ssrc",
+        "ssrcs",
+        "told",
+    )
+
+    def __init__(self, mid: Mid | None, kind: Kind | None, media_name: str, protocol: str) -> None:
+        self.mid = mid  # None: a section that its peer gave no mid, always rejected
+        self.kind = kind
+        self.media_name = media_name
+        self.protocol = protocol
+        self.is_rejected = False  # port 0 on one side or the other
+        self.peer_sends = False
+        self.peer_receives = False
+        self.said_sends = False
+        self.said_receives = False
+        self.ssrc: int | None = None  # ours; given once, at the first chance to send
+        self.playing: Playing | None = None  # wanted
+        self.told: Playing | None = None  # what the peer knows and has agreed to
+        self.ssrcs: tuple[int, ...] = ()  # the peer's
+        self.msid: tuple[str, str] | None = None
+        self.has_rsize = True
+        self._formats: tuple[str, ...] = ()  # as the peer listed them, to refuse the section with
+        self._codecs: tuple[NumberedCodec, ...] = ()
+        self._extensions: Mapping[Extension, tuple[int, Direction]] = {}
+
+    def propose(self, codecs: tuple[NumberedCodec, ...], extensions: Mapping[Extension, int]) -> None:
+        """Set what a section of ours offers."""
+        self._codecs = codecs
+        self._extensions = {ext: (number, Direction.SENDRECV) for ext, number in extensions.items()}
+
+    def take(self, peer: PeerSection, extensions: frozenset[Extension]) -> None:
+        """Take over what the peer says of a section we both use; ``extensions`` are those it may use."""
+        self.is_rejected = False
+        self.protocol = peer.media.protocol
+        self.has_rsize = peer.media.has("rtcp-rsize")
+        self.ssrcs = peer.ssrcs
+        self.msid = peer.msid
+        self._codecs = peer.codecs
+        self._extensions = {ext: item for ext, item in peer.extensions.items() if ext in extensions}
+
+    def reject(self, peer: PeerSection) -> None:
+        """Nothing flows here any more, and nothing plays."""
+        self.is_rejected = True
+        self.protocol = peer.media.protocol
+        self._formats = tuple(peer.media.formats)
+        self.peer_sends = self.peer_receives = self.said_sends = self.said_receives = False
+        self.playing = self.told = None
+
+    def refuse_down(self) -> None:
+        """The peer does not receive here: what played has to find another place."""
+        self.peer_receives = False
+        self.playing = self.told = None
+
+    @property
+    def codec_ids(self) -> frozenset[int]:
+        """The codecs this section offers or has negotiated."""
+        return frozenset(codec.codec_id for codec in self._codecs)
+
+    @property
+    def is_sendable(self) -> bool:
+        """What plays here is what the peer was told and agreed to."""
+        return (
+            self.said_sends and self.peer_receives and self.playing is not None and self.playing == self.told
+        )
+
+    @property
+    def wanted_direction(self) -> Direction:
+        """The direction our next description gives; we receive whatever the peer sends."""
+        sends = self.peer_receives and self.playing is not None
+        return Direction.of(sends=sends, receives=self.peer_sends)
+
+    def up_section(self) -> UpSection | None:
+        """The section as one the peer sends in, None while it may not."""
+        if self.mid is None or self.kind is None or not (self.peer_sends and self.said_receives):
+            return None
+        feedback = {item for codec in self._codecs for item in codec.feedback}
+        config = UpTrackConfig(
+            mid=self.mid,
+            kind=self.kind,
+            codecs=tuple(map(_up_codec, self._codecs)),
+            ssrcs=self.ssrcs,
+            extensions={ext: number for ext, (number, way) in self._extensions.items() if way.sends},
+            pli="nack pli" in feedback,
+            fir="ccm fir" in feedback,
+        )
+        return UpSection(self.mid, self.kind, config, self.msid)
+
+    def down_section(self, cname: str) -> DownSection | None:
+        """The section as one the peer can receive in, None where it cannot."""
+        if self.mid is None or self.kind is None or self.ssrc is None or not self.peer_receives:
+            return None
+        config = DownTrackConfig(
+            mid=self.mid,
+            kind=self.kind,
+            ssrc=self.ssrc,
+            payload_types={codec.codec_id: codec.payload_type for codec in self._codecs},
+            extensions={ext: number for ext, (number, way) in self._extensions.items() if way.receives},
+            nack=any("nack" in codec.feedback for codec in self._codecs),
+            cname=cname,
+        )
+        playing = self.playing or (None, None)
+        return DownSection(self.mid, self.kind, config, *playing)
+
+    def write(
+        self, direction: Direction, playing: Playing | None, address: tuple[str, int], cname: str
+    ) -> Media:
+        """Return the section without its transport lines; ``address`` is the value of ``c=`` and the port."""
+        formats = [str(codec.payload_type) for codec in self._codecs]
+        media = Media(self.media_name, address[1], self.protocol, formats)
+        media.add_line(f"c={address[0]}")
+        media.add("mid", self.mid)
+        for extension, (number, way) in self._extensions.items():
+            suffix = "" if way is Direction.SENDRECV else f"/{way.reversed}"
+            media.add("extmap", f"{number}{suffix} {EXTENSION_URIS[extension]}")
+        media.add(direction)
+        if direction.sends and playing is not None:
+            media.add("msid", playing.msid)
+        media.add("rtcp-mux")
+        if self.has_rsize:
+            media.add("rtcp-rsize")
+        for codec in self._codecs:
+            media.add("rtpmap", f"{codec.payload_type} {CODECS[codec.codec_id].rtpmap_text}")
+            for item in codec.feedback:
+                media.add("rtcp-fb", f"{codec.payload_type} {item}")
+            if codec.fmtp:
+                media.add("fmtp", f"{codec.payload_type} {codec.fmtp}")
+        if direction.sends:
+            media.add("ssrc", f"{self.ssrc} cname:{cname}")
+        return media
+
+    def write_rejected(self) -> Media:
+        """Return the section refused with port 0 (RFC 3264 section 6)."""
+        media = Media(self.media_name, 0, self.protocol, list(self._formats))
+        media.add_line("c=IN IP4 0.0.0.0")
+        if self.mid is not None:
+            media.add("mid", self.mid)
+        media.add("inactive")
+        if self.kind is not None:
+            media.add("rtcp-mux")  # aiortc wants it everywhere
+        return media
