@@ -1,0 +1,109 @@
+"""What a room tells its members: plain values, made by ``room`` and put into words by ``signaling``."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+
+class Role(StrEnum):
+    """What a participant may do."""
+
+    HOST = "host"
+    GUEST = "guest"
+
+
+class Source(StrEnum):
+    """Where a track comes from; clients may say it, else it follows from the kind."""
+
+    CAMERA = "camera"
+    MICROPHONE = "microphone"
+    SCREEN_SHARE = "screen_share"
+    SCREEN_SHARE_AUDIO = "screen_share_audio"
+
+
+class LeaveReason(StrEnum):
+    """Why a participant is gone."""
+
+    LEFT = "left"  # said so, or closed its socket in order
+    DISCONNECTED = "disconnected"  # its socket broke
+    CONNECTION_LOST = "connection_lost"  # ICE, DTLS or negotiation failed or went silent
+
+
+@dataclass(frozen=True, slots=True)
+class TrackInfo:
+    """A track that somebody publishes."""
+
+    user_id: str
+    track: str
+    kind: str  # "audio" or "video"
+    source: Source
+
+
+@dataclass(frozen=True, slots=True)
+class ParticipantInfo:
+    """A participant as the others see it now."""
+
+    user_id: str
+    name: str
+    role: Role
+    joined_at: datetime  # aware, UTC
+    tracks: tuple[TrackInfo, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SectionInfo:
+    """What one section of a description carries; a section used in both directions has both."""
+
+    receives: TrackInfo | None  # the track that the client gets there
+    sends: TrackInfo | None  # the client's own track
+
+
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """You are in the room."""
+
+    room_id: str
+    you: ParticipantInfo
+
+
+@dataclass(frozen=True, slots=True)
+class ParticipantList:
+    """Everybody in the room, in the order of coming; one of them is host."""
+
+    participants: tuple[ParticipantInfo, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ParticipantJoined:
+    """Somebody came."""
+
+    participant: ParticipantInfo
+
+
+@dataclass(frozen=True, slots=True)
+class ParticipantLeft:
+    """Somebody is gone."""
+
+    user_id: str
+    reason: LeaveReason
+
+
+@dataclass(frozen=True, slots=True)
+class OfferMade:
+    """The server wants to change what your connection carries; answer with ``offer_id``."""
+
+    offer_id: str
+    sdp: str
+    sections: dict[str, SectionInfo]  # by mid
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerMade:
+    """The server's answer to your offer; ``candidates`` only with the first one of a connection."""
+
+    sdp: str
+    sections: dict[str, SectionInfo]  # by mid
+    candidates: tuple[dict[str, str | int], ...]  # RTCIceCandidateInit
+
+
+RoomEvent = Joined | ParticipantList | ParticipantJoined | ParticipantLeft | OfferMade

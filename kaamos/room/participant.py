@@ -1,0 +1,258 @@
+"""One person's presence in a room, and the peer connection that carries their media."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+from kaamos.errors import ErrorCode, RemoteProtocolError
+from kaamos.events import (
+    AnswerMade,
+    LeaveReason,
+    OfferMade,
+    ParticipantInfo,
+    Role,
+    RoomEvent,
+    SectionInfo,
+    Source,
+)
+from kaamos.media.description import Kind
+from kaamos.room.tracks import Publication, Subscription, TrackId, new_track_id, source_of
+
+if TYPE_CHECKING:
+    from kaamos.room.room import Room
+    from kaamos.rtc.connection import PeerConnection
+
+logger = logging.getLogger(__name__)
+
+# Makes the connection of a participant, whose on_* methods are its callbacks.
+Connect = Callable[["Participant"], "PeerConnection"]
+
+# Characters of an SDP token (RFC 8866 section 9) that quote() would escape; it never escapes "_.-~".
+_TOKEN_CHARACTERS = "!#$&'*+^`{|}"
+
+
+def stream_id_of(user_id: str) -> str:
+    """Return ``user_id`` as the first half of an ``a=msid`` line, percent-encoded where it is no token."""
+    return quote(user_id, safe=_TOKEN_CHARACTERS)
+
+
+class Participant:
+    """A member of a room, from its join until it is removed.
+
+    ``outbox`` takes what the room tells it and must not block; ``on_removed`` is called when the
+    room removes it for a reason of its own (its connection failed), not when its client left.
+    """
+
+    def __init__(
+        self,
+        room: Room,
+        user_id: str,
+        name: str,
+        role: Role,
+        *,
+        outbox: Callable[[RoomEvent], None],
+        on_removed: Callable[[str], None],
+        connect: Connect,
+    ) -> None:
+        self.room = room
+        self.user_id = user_id
+        self.name = name
+        self.role = role
+        self.joined_at = datetime.now(UTC)
+        self.outbox = outbox
+        self.on_removed = on_removed
+        self.connection: PeerConnection | None = None
+        self.publications: dict[str, Publication] = {}  # by the mid its client sends in
+        self._connect = connect
+        self._is_negotiated = False  # the first offer was answered: slots can be made
+        self._playing: dict[str, Subscription] = {}  # by the mid of the slot
+        # In the order of coming; they get the next slot that falls free.
+        self._waiting: dict[Kind, dict[TrackId, Subscription]] = {kind: {} for kind in Kind}
+        self._sources: Mapping[str, Source] = {}  # what the last description said, by mid
+        self._are_tracks_changed = False
+        self._is_in_description = False
+        self._offers = 0
+        self._last_offer: OfferMade | None = None
+
+    @property
+    def info(self) -> ParticipantInfo:
+        """Return what the others see of it now."""
+        tracks = tuple(publication.info for publication in self.publications.values())
+        return ParticipantInfo(self.user_id, self.name, self.role, self.joined_at, tracks)
+
+    # What its client does.
+
+    def receive_offer(self, sdp: str, sources: Mapping[str, Source]) -> AnswerMade:
+        """Take an offer and return the answer; the first one makes the connection.
+
+        Raises:
+            RemoteProtocolError: INVALID_SDP, or GLARE while our own offer is out.
+        """
+        if self.connection is None:
+            self.connection = self._connect(self)
+        with self._description(sources):
+            answer = self.connection.receive_offer(sdp)
+        sections = self.sections()
+        if self._is_negotiated:
+            self._play_waiting()
+            return AnswerMade(answer, sections, ())
+        self._is_negotiated = True
+        self.room.play_all(self)
+        return AnswerMade(answer, sections, tuple(self.connection.candidates))
+
+    def receive_answer(self, sdp: str, sources: Mapping[str, Source], offer_id: str | None) -> None:
+        """Take the answer to our offer; ``offer_id`` is the one it names, if it names any.
+
+        Raises:
+            RemoteProtocolError: INVALID_SDP, or STALE_NEGOTIATION where that offer no longer stands.
+        """
+        if self.connection is None or self._last_offer is None:
+            raise RemoteProtocolError(ErrorCode.STALE_NEGOTIATION, "there was no offer to answer")
+        if offer_id is not None and offer_id != self._last_offer.offer_id:
+            raise RemoteProtocolError(ErrorCode.STALE_NEGOTIATION, "the offer that this answers is over")
+        with self._description(sources):
+            self.connection.receive_answer(sdp)
+        self._play_waiting()
+
+    def leave(self, reason: LeaveReason) -> None:
+        """Leave the room; its client knows already."""
+        self.room.remove(self, reason)
+
+    # What the room tells it to receive.
+
+    def subscribe(self, publication: Publication) -> None:
+        """Receive a publication as soon as there is a slot for it."""
+        if not self._is_negotiated:
+            return  # receive_offer asks for all that there is then
+        subscription = Subscription(publication, self, None)
+        publication.subscriptions[self.user_id] = subscription
+        if not self._play(subscription):
+            self._waiting[publication.kind][publication.track_id] = subscription
+
+    def unsubscribe(self, subscription: Subscription) -> None:
+        """Receive it no more; its slot goes to the one that waits longest."""
+        publication = subscription.publication
+        publication.subscriptions.pop(self.user_id, None)
+        self._waiting[publication.kind].pop(publication.track_id, None)
+        if subscription.mid is None:
+            return
+        self._playing.pop(subscription.mid, None)
+        if self.connection is not None:
+            self.connection.stop(subscription.mid)
+            self._play_waiting(publication.kind)
+
+    def forget(self) -> PeerConnection | None:
+        """Give up everything received and return the connection, for the caller to close."""
+        waiting = [subscription for queue in self._waiting.values() for subscription in queue.values()]
+        for subscription in (*self._playing.values(), *waiting):
+            subscription.publication.subscriptions.pop(self.user_id, None)
+        self._playing.clear()
+        for queue in self._waiting.values():
+            queue.clear()
+        connection, self.connection = self.connection, None
+        self._is_negotiated = False
+        return connection
+
+    def sections(self) -> dict[str, SectionInfo]:
+        """Return what each section of the connection carries now, by mid."""
+        return {
+            mid: SectionInfo(
+                receives=self._playing[mid].publication.info if mid in self._playing else None,
+                sends=self.publications[mid].info if mid in self.publications else None,
+            )
+            for mid in {**self.publications, **self._playing}
+        }
+
+    # What the connection says (the callbacks of rtc.connection.PeerConnection).
+
+    def on_offer(self, sdp: str) -> None:
+        """Pass our offer on; the same text again is the same offer, sent once more."""
+        if self._last_offer is None or self._last_offer.sdp != sdp:
+            self._offers += 1
+            self._last_offer = OfferMade(f"offer-{self._offers}", sdp, self.sections())
+        self.outbox(self._last_offer)
+
+    def on_published(self, mid: str, kind: Kind) -> None:
+        """Offer to the others what the client sends in section ``mid`` from now on."""
+        if self.connection is None:
+            return
+        source = source_of(kind, self._sources.get(mid))
+        uptrack = self.connection.up_tracks[mid]
+        self.publications[mid] = publication = Publication(new_track_id(), self, mid, kind, source, uptrack)
+        self.room.publish(publication)
+        self._tracks_changed()
+
+    def on_unpublished(self, mid: str) -> None:
+        """Take back what the client sent in section ``mid``."""
+        publication = self.publications.pop(mid, None)
+        if publication is not None:
+            self.room.unpublish(publication)
+            self._tracks_changed()
+
+    def on_connected(self) -> None:
+        """Note that media can flow."""
+        logger.info("media connected", extra=self.log_ids)
+
+    def on_closed(self, reason: str) -> None:
+        """Remove the participant whose connection could not be made or was lost."""
+        logger.info("media connection lost: %s", reason, extra=self.log_ids)
+        if self.room.remove(self, LeaveReason.CONNECTION_LOST):
+            self.on_removed(reason)
+
+    @property
+    def log_ids(self) -> dict[str, str]:
+        """Return what a log record says about where it belongs."""
+        return {"room": self.room.room_id, "participant": self.user_id}
+
+    # Inside.
+
+    @contextmanager
+    def _description(self, sources: Mapping[str, Source]) -> Iterator[None]:
+        """While a description is taken in, gather what changes in the client's tracks; then say it once."""
+        self._sources = sources
+        self._is_in_description = True
+        try:
+            yield
+        finally:
+            self._is_in_description = False
+            for mid, publication in self.publications.items():
+                source = source_of(publication.kind, sources.get(mid, publication.source))
+                self._are_tracks_changed |= source is not publication.source
+                publication.source = source
+            if self._are_tracks_changed:
+                self._tracks_changed()
+
+    def _tracks_changed(self) -> None:
+        self._are_tracks_changed = self._is_in_description
+        if not self._is_in_description:
+            self.room.announce_tracks()
+
+    def _play(self, subscription: Subscription) -> bool:
+        """Give the subscription a slot; return False, and change nothing, where there is none."""
+        publication = subscription.publication
+        assert self.connection is not None, "only a negotiated participant has subscriptions"
+        mid = self.connection.play(
+            publication.uptrack,
+            publication.kind,
+            stream_id_of(publication.publisher.user_id),
+            publication.track_id,
+        )
+        if mid is None:
+            return False
+        subscription.mid = mid
+        self._playing[mid] = subscription
+        return True
+
+    def _play_waiting(self, *kinds: Kind) -> None:
+        """Play what waits, the longest first, while there are slots."""
+        for waiting in [self._waiting[kind] for kind in kinds or Kind]:
+            while waiting:
+                track_id, subscription = next(iter(waiting.items()))
+                if not self._play(subscription):
+                    break
+                del waiting[track_id]

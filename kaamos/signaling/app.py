@@ -1,0 +1,172 @@
+"""The HTTP side of a server: its routes, its sockets, and their start and end."""
+
+import asyncio
+import errno
+from collections import Counter
+
+from aiohttp import web
+
+from kaamos.config import Config
+from kaamos.errors import ConfigError, ErrorCode, RemoteProtocolError
+from kaamos.room.room import Rooms, check_room_id
+from kaamos.signaling import messages
+from kaamos.signaling.limits import AddressLimit, address_key
+from kaamos.signaling.messages import LimitsData, Welcome
+from kaamos.signaling.outbox import CLOSE_TIMEOUT_S
+from kaamos.signaling.rest import MAX_BODY_BYTES, RateLimited, Rest, problems
+from kaamos.signaling.session import CLOSE_GOING_AWAY, Session
+from kaamos.signaling.websocket import Announcer, Guard, Socket
+
+HEARTBEAT_S = 15.0
+
+# Sockets of one address that have not joined yet, as a multiple of the failures a minute it may have.
+PENDING_FACTOR = 4
+
+
+class Sockets:
+    """All WebSockets of a server."""
+
+    def __init__(self, config: Config, rooms: Rooms, guard: Guard, version: str) -> None:
+        self._limits = config.limits
+        self._rooms = rooms
+        self._guard = guard
+        self._welcome = Welcome(
+            config.ice.servers,
+            LimitsData(config.limits.message_bytes, config.limits.messages_per_second),
+            version,
+        )
+        self._announcer = Announcer()
+        self._most_pending = config.limits.ws_per_minute * PENDING_FACTOR
+        self._failures = AddressLimit(config.limits.ws_per_minute)
+        self._pending: Counter[str] = Counter()  # sockets without a join yet, by address
+        self._sockets: set[Socket] = set()
+        self._all_gone = asyncio.Event()
+        self._is_draining = False
+
+    async def handle(self, request: web.Request) -> web.WebSocketResponse:
+        """GET /ws/{room_id}"""
+        room_id = check_room_id(request.match_info["room_id"])
+        address = address_key(request.remote or "")
+        self._admit(address)
+        largest = self._limits.message_bytes
+        ws: web.WebSocketResponse = web.WebSocketResponse(
+            timeout=CLOSE_TIMEOUT_S,
+            heartbeat=HEARTBEAT_S,
+            compress=False,
+            decode_text=False,  # the decoder takes bytes, and tells the client what is wrong with them
+            # Up to twice our limit is read, to say why it is refused; more is not.
+            max_msg_size=2 * largest,
+        )
+        if not ws.can_prepare(request):
+            raise RemoteProtocolError(ErrorCode.BAD_MESSAGE, "this address speaks WebSocket only")
+        await ws.prepare(request)
+        assert request.transport is not None
+        socket = Socket(
+            ws,
+            request.transport,
+            room_id=room_id,
+            rooms=self._rooms,
+            session=Session(
+                join_timeout_s=self._limits.join_timeout_s,
+                messages_per_second=self._limits.messages_per_second,
+                now=asyncio.get_running_loop().time(),
+            ),
+            max_message_bytes=largest,
+            welcome=self._welcome,
+            announcer=self._announcer,
+            on_joined=lambda: self._not_pending(address),
+        )
+        self._sockets.add(socket)
+        self._pending[address] += 1
+        try:
+            await socket.run(self._guard)
+        finally:
+            self._sockets.discard(socket)
+            if not self._sockets:
+                self._all_gone.set()
+            if not socket.has_joined:
+                self._not_pending(address)
+                self._failures.count(address, self._rooms.clock())
+        return ws
+
+    async def close(self) -> None:
+        """Let no client in any more, tell all that the server goes away, and wait until they are gone."""
+        self._is_draining = True
+        for socket in self._sockets:
+            error = messages.error(ErrorCode.SERVER_DRAINING, "the server is stopping")
+            socket.close(CLOSE_GOING_AWAY, "the server is stopping", error)
+        while self._sockets:
+            self._all_gone.clear()
+            await self._all_gone.wait()
+
+    def _admit(self, address: str) -> None:
+        if self._is_draining:
+            raise RemoteProtocolError(ErrorCode.SERVER_DRAINING, "the server is stopping")
+        wait_s = self._failures.wait_s(address, self._rooms.clock())
+        if not wait_s and self._most_pending and self._pending[address] >= self._most_pending:
+            wait_s = 1.0
+        if wait_s:
+            raise RateLimited(wait_s)
+
+    def _not_pending(self, address: str) -> None:
+        self._pending[address] -= 1
+        if not self._pending[address]:
+            del self._pending[address]
+
+
+class HttpServer:
+    """REST, page and WebSockets on one port.
+
+    Nothing listens before start(); ``port`` is the real one after it.
+    """
+
+    def __init__(self, config: Config, rooms: Rooms, *, guard: Guard, version: str) -> None:
+        self._config = config
+        self._sockets = Sockets(config, rooms, guard, version)
+        self.app = make_app(config, rooms, self._sockets, guard)
+        # Requests are in nobody's log: their paths are the keys to the rooms.
+        self._runner = web.AppRunner(self.app, access_log=None, shutdown_timeout=CLOSE_TIMEOUT_S)
+        self.port = 0
+
+    async def start(self) -> None:
+        """Listen.  Raises ConfigError where the address cannot be had."""
+        host, port = self._config.http.host, self._config.http.port
+        await self._runner.setup()
+        try:
+            await web.TCPSite(self._runner, host, port).start()
+        except OSError as error:
+            await self._runner.cleanup()
+            raise ConfigError(f"cannot serve HTTP on {host} port {port}: {_why(error)}") from None
+        self.port = self._runner.addresses[0][1]
+
+    async def stop(self) -> None:
+        """Take no more requests, tell the clients and wait, within limits, until all is closed."""
+        for site in list(self._runner.sites):
+            await site.stop()
+        await self._sockets.close()
+        await self._runner.cleanup()
+
+
+def make_app(config: Config, rooms: Rooms, sockets: Sockets, guard: Guard) -> web.Application:
+    """Return the application with all of its routes (docs/openapi.yaml)."""
+    rest = Rest(
+        rooms,
+        public_url=config.http.public_url,
+        create_per_minute=config.limits.create_per_minute,
+        info_per_minute=config.limits.info_per_minute,
+    )
+    app = web.Application(middlewares=[problems(guard)], client_max_size=MAX_BODY_BYTES)
+    app.router.add_get("/", rest.start)
+    app.router.add_get("/health", rest.health)
+    app.router.add_post("/api/rooms/create", rest.create_room)
+    app.router.add_get("/api/rooms/{room_id}", rest.room)
+    app.router.add_get("/room/{room_id}", rest.page)
+    app.router.add_get("/ws/{room_id}", sockets.handle)
+    app.router.add_get(r"/static/{name:[a-z]+\.(?:js|css)}", rest.static)
+    return app
+
+
+def _why(error: OSError) -> str:
+    if error.errno == errno.EADDRINUSE:
+        return "another program has it"
+    return error.strerror or str(error)

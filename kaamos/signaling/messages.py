@@ -1,0 +1,499 @@
+"""Every message between a client and us as a typed value: one decoder, one encoder.
+
+Frames are JSON objects ``{"type", "data"}`` with an optional ``id``.  The documents and the code of
+the original server disagree on names and places, and clients of both exist; decode() takes all
+forms and says which one it saw (Dialect), encode() answers in the same (docs/protocol.md).
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import Flag
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+from kaamos.config import IceServer
+from kaamos.errors import ErrorCode, RemoteProtocolError
+from kaamos.events import (
+    AnswerMade,
+    Joined,
+    OfferMade,
+    ParticipantInfo,
+    ParticipantJoined,
+    ParticipantLeft,
+    ParticipantList,
+    Role,
+    SectionInfo,
+    Source,
+    TrackInfo,
+)
+
+MessageId = str | int
+
+MAX_ID_CHARS = 128
+MAX_USER_ID_CHARS = 128
+MAX_NAME_CHARS = 128
+MAX_SECTIONS = 256  # in a `tracks` map; a description has fewer
+MAX_MID_CHARS = 64
+MAX_CANDIDATE_CHARS = 1024  # a long one with ufrag and network cost has about 200
+
+
+class Dialect(Flag):
+    """What a client's own messages showed about the forms it reads."""
+
+    UNDERSCORES = 1  # ice_candidate
+    TOP_LEVEL_SDP = 2  # sdp beside type, not in data
+    TOP_LEVEL_CANDIDATE = 4  # the candidate beside type
+
+
+class DecodeError(RemoteProtocolError):
+    """A frame that is no message of ours; ``id`` is what the error answers to, if that was readable."""
+
+    def __init__(self, code: ErrorCode, message: str, id: MessageId | None = None) -> None:
+        super().__init__(code, message)
+        self.id = id
+
+
+# Client to server.
+
+
+class Join(Struct, frozen=True):
+    """Let me in; the first message of a socket."""
+
+    user_id: Annotated[str, Meta(min_length=1, max_length=MAX_USER_ID_CHARS)] | None = None
+    name: Annotated[str, Meta(max_length=MAX_NAME_CHARS)] | None = None
+    room_id: str | None = None
+
+
+class TrackHint(Struct, frozen=True):
+    """What a client says about a section of its description."""
+
+    source: Source | None = None
+
+
+Mid = Annotated[str, Meta(max_length=MAX_MID_CHARS)]
+TrackHints = Annotated[dict[Mid, TrackHint], Meta(max_length=MAX_SECTIONS)]
+
+
+class Offer(Struct, frozen=True):
+    """My side of the connection, to be answered."""
+
+    sdp: str
+    tracks: TrackHints = {}
+
+
+class Answer(Struct, frozen=True):
+    """My side of what the server offered."""
+
+    sdp: str
+    tracks: TrackHints = {}
+
+
+class IceCandidate(Struct, frozen=True, rename="camel"):
+    """A candidate (RFC 8839 section 5.1), or the end of candidates if it is empty.
+
+    Checked and not used: we learn peers from their checks.
+    """
+
+    candidate: Annotated[str, Meta(max_length=MAX_CANDIDATE_CHARS)] | None = None
+    sdp_mid: Mid | None = None
+    sdp_m_line_index: Annotated[int, Meta(ge=0, le=65535)] | None = None
+
+
+class Leave(Struct, frozen=True):
+    """I go."""
+
+
+class Ping(Struct, frozen=True):
+    """Are you there?"""
+
+
+ClientMessage = Join | Offer | Answer | IceCandidate | Leave | Ping
+
+CLIENT_TYPES: Mapping[str, type[ClientMessage]] = {
+    "join": Join,
+    "offer": Offer,
+    "answer": Answer,
+    "ice-candidate": IceCandidate,
+    "leave": Leave,
+    "ping": Ping,
+}
+_UNDERSCORED = {"ice_candidate": "ice-candidate"}
+
+
+@dataclass(frozen=True, slots=True)
+class Incoming:
+    """A decoded frame: the message, the id to echo, and what it showed of its client."""
+
+    message: ClientMessage
+    id: MessageId | None
+    dialect: Dialect
+
+
+def decode(text: str | bytes) -> Incoming:
+    """Return the message in a frame.
+
+    Raises:
+        DecodeError: BAD_MESSAGE, UNKNOWN_TYPE or INVALID_CANDIDATE.
+    """
+    frame = _json_object(text)
+    id = _id(frame.get("id"))
+    try:
+        return _decode_frame(frame, id)
+    except msgspec.ValidationError as error:
+        raise DecodeError(ErrorCode.BAD_MESSAGE, str(error)[:200], id) from None
+    except RemoteProtocolError as error:
+        raise DecodeError(error.code, error.message, id) from None
+
+
+def _json_object(text: str | bytes) -> dict[str, Any]:
+    try:
+        frame = msgspec.json.decode(text)
+    except (msgspec.MsgspecError, UnicodeError, RecursionError):
+        raise DecodeError(ErrorCode.BAD_MESSAGE, "a frame is one JSON object") from None
+    if not isinstance(frame, dict):
+        raise DecodeError(ErrorCode.BAD_MESSAGE, "a frame is one JSON object")
+    return frame
+
+
+def _id(value: object) -> MessageId | None:
+    if value is None:
+        return None
+    if isinstance(value, str) and len(value) <= MAX_ID_CHARS:
+        return value
+    if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**53:
+        return value
+    raise DecodeError(ErrorCode.BAD_MESSAGE, f"id is a text up to {MAX_ID_CHARS} characters or an integer")
+
+
+def _decode_frame(frame: dict[str, Any], id: MessageId | None) -> Incoming:
+    name = frame.get("type")
+    if not isinstance(name, str):
+        raise RemoteProtocolError(ErrorCode.BAD_MESSAGE, "type is missing or no text")
+    dialect = Dialect.UNDERSCORES if name in _UNDERSCORED else Dialect(0)
+    name = _UNDERSCORED.get(name, name)
+    if name not in CLIENT_TYPES:
+        raise RemoteProtocolError(ErrorCode.UNKNOWN_TYPE, f"there is no message type {name[:64]!r}")
+    data = frame.get("data")
+    if data is None:
+        data = {}
+    if not isinstance(data, dict):
+        raise RemoteProtocolError(ErrorCode.BAD_MESSAGE, "data is an object")
+    if name == "join":
+        return Incoming(_join(frame, data), id, dialect)
+    if name in ("offer", "answer"):
+        if "sdp" in frame:
+            dialect |= Dialect.TOP_LEVEL_SDP
+        fields = _lifted(frame, data, ("sdp", "tracks"))
+        return Incoming(msgspec.convert(fields, CLIENT_TYPES[name]), id, dialect)
+    if name == "ice-candidate":
+        if "candidate" in frame:
+            dialect |= Dialect.TOP_LEVEL_CANDIDATE
+        return Incoming(_ice_candidate(frame, data), id, dialect)
+    return Incoming(msgspec.convert({}, CLIENT_TYPES[name]), id, dialect)
+
+
+def _lifted(frame: dict[str, Any], data: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
+    """Return the named fields, from data before top level; null is the same as absent."""
+    found = {name: data.get(name) if data.get(name) is not None else frame.get(name) for name in names}
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def _join(frame: dict[str, Any], data: dict[str, Any]) -> Join:
+    fields = _lifted(frame, data, ("user_id", "name", "room_id"))
+    user_id = fields.get("user_id")
+    if isinstance(user_id, int) and not isinstance(user_id, bool):
+        fields["user_id"] = user_id = _decimal(user_id)
+    if isinstance(user_id, str) and (not user_id.isprintable() or user_id != user_id.strip()):
+        raise RemoteProtocolError(
+            ErrorCode.BAD_MESSAGE, "user_id has no control characters and no space at its ends"
+        )
+    return msgspec.convert(fields, Join)
+
+
+def _decimal(number: int) -> str:
+    """Return an id that came as a number (Telegram's do) as its decimal text."""
+    if abs(number) >= 10**MAX_USER_ID_CHARS:
+        raise RemoteProtocolError(ErrorCode.BAD_MESSAGE, f"user_id has more than {MAX_USER_ID_CHARS} digits")
+    return str(number)
+
+
+def _ice_candidate(frame: dict[str, Any], data: dict[str, Any]) -> IceCandidate:
+    fields = _lifted(frame, data, ("candidate", "sdpMid", "sdpMLineIndex"))
+    if isinstance(fields.get("candidate"), dict):
+        fields = {name: value for name, value in fields["candidate"].items() if value is not None}
+    candidate = msgspec.convert(fields, IceCandidate)
+    if candidate.candidate:
+        check_candidate(candidate.candidate)
+    return candidate
+
+
+# RFC 8839 section 5.1: foundation, component, transport, priority, address, port, "typ" type, and pairs
+# that extend it. An address may be a name, as those of mDNS are; aiortc leaves the word "candidate:" away.
+_CANDIDATE = re.compile(
+    r"(?:a=)?(?:candidate:)?[A-Za-z0-9+/]{1,32} (\d{1,5}) [A-Za-z0-9-]{1,16} (\d{1,10})"
+    r" [A-Za-z0-9.:%_-]{1,255} (\d{1,5}) typ [A-Za-z0-9-]{1,16}(?: [!-~]{1,256} [!-~]{0,256})*\s*"
+)
+
+
+def check_candidate(text: str) -> None:
+    """Raise RemoteProtocolError INVALID_CANDIDATE if ``text`` is no candidate attribute."""
+    match = _CANDIDATE.fullmatch(text)
+    if match is None or int(match[1]) > 256 or int(match[2]) >= 2**32 or int(match[3]) > 65535:
+        raise RemoteProtocolError(ErrorCode.INVALID_CANDIDATE, "this is no ICE candidate")
+
+
+# Server to client.
+
+
+class TrackData(Struct, frozen=True):
+    """A track in a participant's list."""
+
+    track: str
+    kind: str
+    source: Source
+    muted: bool = False
+
+
+class ParticipantData(Struct, frozen=True):
+    """A participant: P of docs/protocol.md."""
+
+    user_id: str
+    id: str
+    name: str
+    role: Role
+    status: str
+    joined_at: str
+    tracks: list[TrackData]
+
+
+class LimitsData(Struct, frozen=True):
+    """What a client should not exceed; 0 is no limit."""
+
+    message_bytes: int
+    messages_per_second: float
+
+
+class ServerData(Struct, frozen=True):
+    """Who answers."""
+
+    version: str
+
+
+class JoinData(Struct, frozen=True):
+    """You are in."""
+
+    user_id: str
+    id: str
+    name: str
+    role: Role
+    room_id: str
+    ice_servers: tuple[IceServer, ...]
+    limits: LimitsData
+    server: ServerData
+
+
+class UserData(Struct, frozen=True):
+    """Somebody."""
+
+    user_id: str
+
+
+class ParticipantLeftData(Struct, frozen=True):
+    """Somebody is gone."""
+
+    user_id: str
+    reason: str
+
+
+class ParticipantsData(Struct, frozen=True):
+    """Everybody: once as the list, and as the original code sends them."""
+
+    participants: list[ParticipantData]
+    host: ParticipantData | UnsetType
+    guests: dict[str, ParticipantData]
+    count: int
+
+
+class SectionData(Struct, frozen=True, omit_defaults=True):
+    """What a section carries: to the client if anything, else its own; ``own`` where it does both."""
+
+    user_id: str
+    track: str
+    kind: str
+    source: Source
+    own: TrackData | UnsetType = UNSET
+
+
+class DescriptionData(Struct, frozen=True):
+    """An offer or answer."""
+
+    type: str
+    sdp: str
+    tracks: dict[str, SectionData]
+
+
+class ErrorData(Struct, frozen=True):
+    """What was wrong."""
+
+    code: str
+    message: str
+
+
+class EmptyData(Struct, frozen=True):
+    """Nothing to add."""
+
+
+class Frame(Struct, frozen=True, omit_defaults=True):
+    """What goes over the wire; ``sdp`` and ``candidate`` only for clients that read them here."""
+
+    type: str
+    data: Struct | Mapping[str, str | int]
+    id: MessageId | UnsetType = UNSET
+    from_: str | UnsetType = msgspec.field(name="from", default=UNSET)
+    sdp: str | UnsetType = UNSET
+    candidate: Mapping[str, str | int] | UnsetType = UNSET
+
+
+@dataclass(frozen=True, slots=True)
+class Welcome:
+    """What a join is acknowledged with beside the event of the room."""
+
+    ice_servers: tuple[IceServer, ...]
+    limits: LimitsData
+    version: str
+
+
+SERVER_TYPES = frozenset(
+    {
+        "join",
+        "allow",
+        "participants",
+        "participant-joined",
+        "participant-left",
+        "leave",
+        "offer",
+        "answer",
+        "ice-candidate",
+        "error",
+        "pong",
+    }
+)
+
+
+def encode(frame: Frame) -> str:
+    """Return the text of a frame."""
+    return msgspec.json.encode(frame).decode()
+
+
+def error(code: ErrorCode, message: str, id: MessageId | None = None) -> Frame:
+    """Return an error, named after the message that caused it."""
+    return Frame("error", ErrorData(code.value, message), _or_unset(id))
+
+
+def pong(id: MessageId | None) -> Frame:
+    """Return the answer to a ping."""
+    return Frame("pong", EmptyData(), _or_unset(id))
+
+
+def acknowledgement(event: Joined, welcome: Welcome, id: MessageId | None) -> list[Frame]:
+    """Return the answer to a join, and ``allow`` for a guest, which old clients wait for."""
+    you = event.you
+    data = JoinData(
+        user_id=you.user_id,
+        id=you.user_id,
+        name=you.name,
+        role=you.role,
+        room_id=event.room_id,
+        ice_servers=welcome.ice_servers,
+        limits=welcome.limits,
+        server=ServerData(welcome.version),
+    )
+    frames = [Frame("join", data, _or_unset(id))]
+    if you.role is Role.GUEST:
+        frames.append(Frame("allow", UserData(you.user_id)))
+    return frames
+
+
+def news(event: ParticipantList | ParticipantJoined | ParticipantLeft) -> list[Frame]:
+    """Return what everybody hears in the same words, whatever their dialect."""
+    match event:
+        case ParticipantList(participants):
+            return [Frame("participants", _participants(participants))]
+        case ParticipantJoined(participant):
+            return [Frame("participant-joined", _participant(participant))]
+        case ParticipantLeft(user_id, reason):
+            # `leave` is what clients of the original code wait for.
+            return [
+                Frame("participant-left", ParticipantLeftData(user_id, reason.value)),
+                Frame("leave", UserData(user_id), from_=user_id),
+            ]
+
+
+def offer(event: OfferMade, dialect: Dialect) -> Frame:
+    """Return our offer; its id is what the answer should echo."""
+    return _description("offer", event.sdp, event.sections, event.offer_id, dialect)
+
+
+def answer(event: AnswerMade, dialect: Dialect, id: MessageId | None) -> list[Frame]:
+    """Return our answer, then our candidates where it is the first of a connection."""
+    frames = [_description("answer", event.sdp, event.sections, id, dialect)]
+    type = "ice_candidate" if Dialect.UNDERSCORES in dialect else "ice-candidate"
+    is_lifted = bool(dialect & (Dialect.TOP_LEVEL_SDP | Dialect.TOP_LEVEL_CANDIDATE))
+    for candidate in event.candidates:
+        frames.append(Frame(type, candidate, candidate=candidate if is_lifted else UNSET))
+    return frames
+
+
+def _description(
+    type: str, sdp: str, sections: Mapping[str, SectionInfo], id: MessageId | None, dialect: Dialect
+) -> Frame:
+    tracks = {mid: _section(section) for mid, section in sections.items()}
+    is_lifted = Dialect.TOP_LEVEL_SDP in dialect
+    return Frame(type, DescriptionData(type, sdp, tracks), _or_unset(id), sdp=sdp if is_lifted else UNSET)
+
+
+def _section(section: SectionInfo) -> SectionData:
+    named = section.receives or section.sends
+    assert named is not None, "a section that carries nothing is not named"
+    is_both = section.receives is not None and section.sends is not None
+    own = _track(section.sends) if is_both and section.sends else UNSET
+    return SectionData(named.user_id, named.track, named.kind, named.source, own)
+
+
+def _track(track: TrackInfo) -> TrackData:
+    return TrackData(track.track, track.kind, track.source)
+
+
+def _participant(info: ParticipantInfo) -> ParticipantData:
+    return ParticipantData(
+        user_id=info.user_id,
+        id=info.user_id,
+        name=info.name,
+        role=info.role,
+        status="in_room",
+        joined_at=timestamp(info.joined_at),
+        tracks=[_track(track) for track in info.tracks],
+    )
+
+
+def _participants(infos: tuple[ParticipantInfo, ...]) -> ParticipantsData:
+    people = [_participant(info) for info in infos]
+    return ParticipantsData(
+        participants=people,
+        host=next((person for person in people if person.role is Role.HOST), UNSET),
+        guests={person.user_id: person for person in people if person.role is Role.GUEST},
+        count=len(people),
+    )
+
+
+def timestamp(moment: datetime) -> str:
+    """Return an aware moment as RFC 3339 text in UTC, in whole seconds, ending in Z."""
+    return moment.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+def _or_unset(id: MessageId | None) -> MessageId | UnsetType:
+    return UNSET if id is None else id

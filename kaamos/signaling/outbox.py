@@ -1,0 +1,93 @@
+"""The way out of one WebSocket: a bounded queue and the one task that writes."""
+
+import asyncio
+from collections import deque
+
+from aiohttp import web
+
+from kaamos.signaling.session import CLOSE_SLOW_CONSUMER
+
+# A join in a room of a thousand is one message of half a megabyte, a burst of joins hundreds of small ones.
+MAX_MESSAGES = 512
+MAX_BYTES = 4 << 20
+
+# How long a client may take to read what is left and to answer the close.
+CLOSE_TIMEOUT_S = 3.0
+
+
+class Outbox:
+    """What waits to be written to one client.
+
+    A client that reads slower than its room talks is closed with 4030 when the queue is full: it can
+    come back and get the whole state, which is less than what it has missed.
+    """
+
+    def __init__(self, ws: web.WebSocketResponse, transport: asyncio.Transport) -> None:
+        self._ws = ws
+        self._transport = transport
+        self._queue: deque[str] = deque()
+        self._queued_chars = 0
+        self._wake = asyncio.Event()
+        self._close: tuple[int, str] | None = None
+        self._is_overflown = False
+        self._writer: asyncio.Task[None] | None = None
+        self._abort: asyncio.TimerHandle | None = None
+
+    @property
+    def is_closing(self) -> bool:
+        """Return whether nothing more is taken."""
+        return self._close is not None
+
+    def push(self, text: str) -> None:
+        """Queue a frame; nothing after a close."""
+        if self._close is not None:
+            return
+        is_full = len(self._queue) >= MAX_MESSAGES or self._queued_chars + len(text) > MAX_BYTES
+        if is_full and self._queue:
+            self._is_overflown = True
+            self._queue.clear()
+            self.close(CLOSE_SLOW_CONSUMER, "reads too slowly")
+            if self._writer is not None:
+                self._writer.cancel()  # it waits for the client to read
+            return
+        self._queue.append(text)
+        self._queued_chars += len(text)
+        self._wake.set()
+
+    def close(self, code: int, reason: str) -> None:
+        """Close the socket after what is queued; a client that does not read it in time is cut off."""
+        if self._close is None:
+            self._close = (code, reason)
+            self._wake.set()
+            self._abort = asyncio.get_running_loop().call_later(CLOSE_TIMEOUT_S, self._transport.abort)
+
+    async def run(self) -> None:
+        """Write until the socket is closed or gone."""
+        self._writer = asyncio.current_task()
+        try:
+            await self._write_or_overflow()
+            code, reason = self._close or (1000, "")
+            await self._ws.close(code=code, message=reason.encode())
+        except ConnectionError:
+            self._queue.clear()  # the client is gone; its reader finds that out too
+        finally:
+            self._close = self._close or (1006, "gone")
+            if self._abort is not None:
+                self._abort.cancel()
+
+    async def _write_or_overflow(self) -> None:
+        try:
+            while self._queue or self._close is None:
+                while self._queue:
+                    text = self._queue.popleft()
+                    self._queued_chars -= len(text)
+                    await self._ws.send_str(text)
+                if self._close is None:
+                    self._wake.clear()
+                    await self._wake.wait()
+        except asyncio.CancelledError:
+            if not self._is_overflown:
+                raise
+            task = asyncio.current_task()
+            assert task is not None
+            task.uncancel()

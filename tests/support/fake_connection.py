@@ -1,0 +1,102 @@
+"""A peer connection without network: it answers in words and notes what it is asked to do.
+
+The stand-in for ``kaamos.rtc.connection.PeerConnection`` in tests of rooms and signaling.  An offer
+is a text of lines: ``send audio 0`` and ``send video 1`` publish in a section, ``take video 2`` lets
+it be used as a slot; an offer that says ``bad`` is refused.
+"""
+
+import asyncio
+from dataclasses import dataclass, field
+
+from kaamos.errors import ErrorCode, RemoteProtocolError
+from kaamos.media.description import Kind, UpTrackId
+from kaamos.room.participant import Participant
+
+_uptracks = iter(range(1, 1_000_000_000))
+
+
+@dataclass
+class FakeConnection:
+    """Notes calls; ``slots`` bounds how many tracks of a kind are played."""
+
+    events: Participant
+    slots: int = 16
+    up_tracks: dict[str, UpTrackId] = field(default_factory=dict)
+    playing: dict[str, tuple[UpTrackId, Kind, str, str]] = field(default_factory=dict)
+    is_closed: bool = False
+    has_outstanding_offer: bool = False
+    candidates: tuple[dict[str, str | int], ...] = (
+        {
+            "candidate": "candidate:1 1 udp 2130706431 192.0.2.1 7882 typ host",
+            "sdpMid": "0",
+            "sdpMLineIndex": 0,
+        },
+        {
+            "candidate": "candidate:2 1 udp 2130706175 192.0.2.2 7882 typ host",
+            "sdpMid": "0",
+            "sdpMLineIndex": 0,
+        },
+    )
+
+    def receive_offer(self, sdp: str) -> str:
+        if self.has_outstanding_offer:
+            raise RemoteProtocolError(ErrorCode.GLARE, "our offer is out")
+        if "bad" in sdp:
+            raise RemoteProtocolError(ErrorCode.INVALID_SDP, "that is no SDP")
+        self._take(sdp)
+        return f"answer to {sdp}"
+
+    def receive_answer(self, sdp: str) -> None:
+        if not self.has_outstanding_offer:
+            raise RemoteProtocolError(ErrorCode.STALE_NEGOTIATION, "no offer is out")
+        if "bad" in sdp:
+            raise RemoteProtocolError(ErrorCode.INVALID_SDP, "that is no SDP")
+        self.has_outstanding_offer = False
+        self._take(sdp)
+
+    def _take(self, sdp: str) -> None:
+        sent = {}
+        for line in sdp.splitlines():
+            words = line.split()
+            if len(words) == 3 and words[0] == "send":
+                sent[words[2]] = Kind(words[1])
+        for mid in [mid for mid in self.up_tracks if mid not in sent]:
+            del self.up_tracks[mid]
+            self.events.on_unpublished(mid)
+        for mid, kind in sent.items():
+            if mid not in self.up_tracks:
+                self.up_tracks[mid] = UpTrackId(next(_uptracks))
+                self.events.on_published(mid, kind)
+
+    def play(self, source: UpTrackId, kind: Kind, stream_id: str, track_id: str) -> str | None:
+        assert not self.is_closed
+        if sum(played[1] is kind for played in self.playing.values()) >= self.slots:
+            return None
+        mid = next(f"s{n}" for n in range(1000) if f"s{n}" not in self.playing)
+        self.playing[mid] = (source, kind, stream_id, track_id)
+        return mid
+
+    def stop(self, mid: str) -> None:
+        assert not self.is_closed
+        del self.playing[mid]
+
+    def offer(self) -> None:
+        """Do what the real one does 50 ms after a change."""
+        self.has_outstanding_offer = True
+        self.events.on_offer(f"offer of {sorted(self.playing)}")
+
+    async def close(self) -> None:
+        await asyncio.sleep(0)
+        self.is_closed = True
+
+
+class FakeConnections:
+    """The factory: remembers every connection it made, by user id."""
+
+    def __init__(self, slots: int = 16) -> None:
+        self.slots = slots
+        self.by_user: dict[str, FakeConnection] = {}
+
+    def __call__(self, participant: Participant) -> FakeConnection:
+        connection = self.by_user[participant.user_id] = FakeConnection(participant, self.slots)
+        return connection
