@@ -1,0 +1,32 @@
+"""The packet path of Kaamos: SRTP in, rewrite, SRTP out, without the GIL.
+
+Two threads meet here.  The *asyncio thread* calls the methods of :class:`Worker` (api.pxi): it
+allocates, sends commands, reads counters and takes events.  The *worker thread* runs
+``worker_run`` and owns the sockets, tables and tracks; it takes no GIL, no lock, and allocates
+nothing.  What passes between them goes through rings (ring.pxi): commands one way, datagrams for
+ICE and DTLS the other.  Memory belongs to the asyncio thread; the worker borrows it between two
+commands, and what a command unlinks is freed only after the worker has acknowledged it.
+
+The chapters stand in the order of a packet's journey; each uses only those above it.
+"""
+
+from libc.stdint cimport int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t, uintptr_t
+from libc.stdlib cimport calloc, free
+from cpython.bytes cimport PyBytes_AsString, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+
+from collections import deque
+
+include "fastpath/wire.pxi"        # datagram classes, RTP headers, sequence arithmetic
+include "fastpath/ring.pxi"        # command and event rings, hash tables
+include "fastpath/stun.pxi"        # binding requests checked and answered
+include "fastpath/srtp.pxi"        # encryption by libsrtp
+include "fastpath/codec.pxi"       # key frames
+include "fastpath/rewrite.pxi"     # outgoing numbers and headers
+include "fastpath/history.pxi"     # packets kept for NACK
+include "fastpath/udp.pxi"         # recvmmsg, sendmmsg
+include "fastpath/uptrack.pxi"     # what a publisher sends
+include "fastpath/downtrack.pxi"   # what a subscriber gets: decide, emit
+include "fastpath/rtcp.pxi"        # reports and feedback
+include "fastpath/worker.pxi"      # the thread; composes all of the above
+include "fastpath/api.pxi"         # where Python and C meet
+include "fastpath/probe.pxi"       # single chapters as functions, for tests and benchmarks

@@ -1,0 +1,508 @@
+# Where Python and C meet.  Every method runs in the asyncio thread, but for Worker.run.
+
+
+cdef void *allocate(size_t size) except NULL:
+    """Return zeroed memory; MemoryError when there is none."""
+    cdef void *address = calloc(1, size)
+    if address == NULL:
+        raise MemoryError
+    return address
+
+
+cdef size_t copy_bytes(uint8_t *target, bytes source, size_t limit) except? 0xFFFF:
+    """Copy a Python bytes object; ValueError when it is longer than ``limit``."""
+    cdef size_t length = <size_t>PyBytes_GET_SIZE(source)
+    if length > limit:
+        raise ValueError(f"{length} bytes do not fit {limit}")
+    memcpy(target, PyBytes_AsString(source), length)
+    return length
+
+
+cdef UpConfig *make_up_config(bytes mid, bint is_video, list payload_types, list extensions, list ssrcs,
+                              bint has_pli, bint has_fir) except NULL:
+    cdef UpConfig *c = <UpConfig *>allocate(sizeof(UpConfig))
+    cdef uint32_t i
+    for i in range(128):
+        c.payload_types[i].codec = NO_CODEC
+    for i in range(16):
+        c.kind_by_id[i] = EXTENSION_KINDS
+    c.is_video = is_video
+    c.has_pli = has_pli
+    c.has_fir = has_fir
+    try:
+        if len(mid) <= MAX_MID:
+            c.mid_length = <uint8_t>copy_bytes(c.mid, mid, MAX_MID)
+        for payload_type, codec, payload_format, clock_rate in payload_types:
+            if not 0 <= payload_type < 128 or not 0 <= codec < MAX_CODECS:
+                raise ValueError("payload type or codec id out of range")
+            c.payload_types[<uint8_t>payload_type].codec = codec
+            c.payload_types[<uint8_t>payload_type].format = payload_format
+            c.payload_types[<uint8_t>payload_type].clock_rate = clock_rate
+        for kind, identifier in extensions:
+            if not 1 <= identifier <= 14 or not 0 <= kind < EXTENSION_KINDS:
+                raise ValueError("extension out of range")
+            c.kind_by_id[<uint8_t>identifier] = kind
+        for ssrc in ssrcs[:MAX_SSRCS]:
+            c.ssrcs[c.ssrc_count] = ssrc
+            c.ssrc_count += 1
+    except BaseException:
+        free(c)
+        raise
+    return c
+
+
+cdef DownConfig *make_down_config(bytes mid, bytes cname, list payload_types, list extensions) except NULL:
+    cdef DownConfig *c = <DownConfig *>allocate(sizeof(DownConfig))
+    memset(c.payload_types, NO_CODEC, MAX_CODECS)
+    try:
+        c.cname_length = <uint8_t>copy_bytes(c.cname, cname, MAX_CNAME)
+        for codec, payload_type in payload_types:
+            if not 0 <= payload_type < 128 or not 0 <= codec < MAX_CODECS:
+                raise ValueError("payload type or codec id out of range")
+            c.payload_types[<uint8_t>codec] = payload_type
+        for kind, identifier in extensions:
+            if not 1 <= identifier <= 14 or not 0 <= kind < EXTENSION_KINDS:
+                raise ValueError("extension out of range")
+            c.extension_ids[<uint8_t>kind] = identifier
+        if 0 < len(mid) <= MAX_MID:
+            c.mid_length = <uint8_t>copy_bytes(c.mid, mid, MAX_MID)
+        else:
+            c.extension_ids[EXT_MID] = NO_EXTENSION
+    except BaseException:
+        free(c)
+        raise
+    return c
+
+
+cdef class Worker:
+    """One native thread with its sockets, tables and tracks.
+
+    ``fd4`` and ``fd6`` are bound, non-blocking UDP sockets that receive packet information (-1: not
+    in use); they belong to the caller and must outlive :meth:`run`.  The four function addresses
+    are libsrtp's.  ``seed`` is 64 random bits.
+    """
+
+    def __cinit__(self, int fd4, int fd6, uintptr_t protect, uintptr_t unprotect, uintptr_t protect_rtcp,
+                  uintptr_t unprotect_rtcp, uint64_t seed):
+        cdef WorkerCore *w = <WorkerCore *>allocate(sizeof(WorkerCore))
+        cdef epoll_event event
+        cdef int i
+        self.core = w
+        self.transports = {}
+        self.paths = {}
+        self.bound = {}
+        self.selected = {}
+        self.uptracks = {}
+        self.downtracks = {}
+        self.configs = {}
+        self.tracks = {}
+        self.sessions = {}
+        self.retired = deque()
+        w.fd4 = fd4
+        w.fd6 = fd6
+        w.protect = <srtp_fn>protect
+        w.unprotect = <srtp_fn>unprotect
+        w.protect_rtcp = <srtp_fn>protect_rtcp
+        w.unprotect_rtcp = <srtp_fn>unprotect_rtcp
+        w.hash_seed = seed
+        w.random = seed | 1
+        self.path_mask = w.paths.mask = 1023
+        self.ufrag_mask = w.ufrags.mask = 1023
+        w.paths.entries = <TableEntry *>allocate(1024 * sizeof(TableEntry))
+        w.ufrags.entries = <TableEntry *>allocate(1024 * sizeof(TableEntry))
+        self.path_entries = <uintptr_t>w.paths.entries
+        self.ufrag_entries = <uintptr_t>w.ufrags.entries
+        for i in range(RECV_BATCH):
+            w.recv_iov[i].iov_base = w.recv_slots[i]
+            w.recv_iov[i].iov_len = RECV_BYTES
+            w.recv_messages[i].msg_hdr.msg_iov = &w.recv_iov[i]
+            w.recv_messages[i].msg_hdr.msg_iovlen = 1
+            w.recv_messages[i].msg_hdr.msg_name = w.recv_names[i]
+            w.recv_messages[i].msg_hdr.msg_control = w.recv_controls[i]
+        for i in range(SEND_BATCH):
+            w.send_messages[i].msg_hdr.msg_iov = &w.send_iov[i]
+            w.send_messages[i].msg_hdr.msg_iovlen = 1
+        w.epoll_fd = epoll_create1(EPOLL_CLOEXEC)
+        w.command_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)
+        w.event_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)
+        if w.epoll_fd < 0 or w.command_fd < 0 or w.event_fd < 0:
+            raise OSError(last_errno(), "epoll or eventfd")
+        for fd in (fd4, fd6, w.command_fd):
+            if fd >= 0:
+                event.events = EPOLLIN
+                event.data.u64 = fd
+                if epoll_ctl(w.epoll_fd, EPOLL_CTL_ADD, fd, &event) != 0:
+                    raise OSError(last_errno(), "epoll_ctl")
+
+    def __dealloc__(self):
+        """Free everything.  Precondition: run has returned (Engine.close joins the thread)."""
+        cdef WorkerCore *w = self.core
+        if w == NULL:
+            return
+        for _, address, _ in self.retired:
+            free(<void *><uintptr_t>address)
+        for address in self.configs.values():
+            free(<void *><uintptr_t>address)
+        for address in self.uptracks.values():
+            free(<void *><uintptr_t>address)
+        for address in self.downtracks.values():
+            free((<DownTrack *><uintptr_t>address).history)
+            free(<void *><uintptr_t>address)
+        for _, address in self.paths.values():
+            free(<void *><uintptr_t>address)
+        for address in self.transports.values():
+            free(<void *><uintptr_t>address)
+        free(<void *>self.path_entries)
+        free(<void *>self.ufrag_entries)
+        for fd in (w.epoll_fd, w.command_fd, w.event_fd):
+            if fd >= 0:
+                close(fd)
+        free(w)
+
+    def run(self):
+        """Be the worker thread until :meth:`stop`; holds no GIL."""
+        with nogil:
+            worker_run(self.core)
+
+    def stop(self):
+        """Make :meth:`run` return after its current turn."""
+        self.need_room(1)
+        self.push(CMD_STOP, NULL, NULL, 0)
+
+    @property
+    def event_fd(self):
+        """File descriptor that becomes readable when :meth:`take_events` has something."""
+        return self.core.event_fd
+
+    # -- commands: room is checked first, so that a method is done wholly or not at all
+
+    cdef void need_room(self, uint64_t commands) except *:
+        self.reclaim()
+        if COMMANDS - (self.core.commands.head - load_acquire(&self.core.commands.tail)) < commands:
+            raise OverflowError("the command ring is full: the media worker does not answer")
+
+    cdef uint64_t push(self, uint64_t kind, void *subject, void *object, uint64_t value):
+        cdef uint64_t one = 1
+        command_push(&self.core.commands, kind, subject, object, value)
+        write(self.core.command_fd, &one, 8)
+        return self.core.commands.head
+
+    cdef void retire(self, void *address, object keep):
+        """Free ``address`` and drop ``keep`` once the worker has done every command pushed so far."""
+        self.retired.append((self.core.commands.head, <uintptr_t>address, keep))
+
+    cdef void reclaim(self):
+        cdef uint64_t done = load_acquire(&self.core.commands.tail)
+        while self.retired and self.retired[0][0] <= done:
+            free(<void *><uintptr_t>self.retired.popleft()[1])
+
+    cdef Transport *transport(self, uint32_t transport_id) except NULL:
+        return <Transport *><uintptr_t>self.transports[transport_id]
+
+    cdef UpTrack *uptrack(self, uint32_t uptrack_id) except NULL:
+        return <UpTrack *><uintptr_t>self.uptracks[uptrack_id]
+
+    cdef DownTrack *downtrack(self, uint32_t downtrack_id) except NULL:
+        return <DownTrack *><uintptr_t>self.downtracks[downtrack_id]
+
+    # -- transports
+
+    def add_transport(self, bytes ufrag, bytes pwd, bytes cname, uint32_t rtcp_ssrc):
+        """Return the id of a new transport whose peers use these local ICE credentials."""
+        cdef Transport *t
+        cdef TableEntry *entries
+        self.need_room(2)
+        if <uint64_t>(len(self.transports) + 1) * 2 > self.ufrag_mask:
+            entries = <TableEntry *>allocate((self.ufrag_mask + 1) * 2 * sizeof(TableEntry))
+            self.ufrag_mask = self.ufrag_mask * 2 + 1
+            self.push(CMD_GROW_TABLE, entries, &self.core.ufrags, self.ufrag_mask)
+            self.retire(<void *>self.ufrag_entries, None)
+            self.ufrag_entries = <uintptr_t>entries
+        t = <Transport *>allocate(sizeof(Transport))
+        try:
+            t.ufrag_length = <uint16_t>copy_bytes(t.ufrag, ufrag, MAX_CREDENTIAL)
+            t.pwd_length = <uint16_t>copy_bytes(t.pwd, pwd, MAX_CREDENTIAL)
+            t.cname_length = <uint8_t>copy_bytes(t.cname, cname, MAX_CNAME)
+        except BaseException:
+            free(t)
+            raise
+        t.rtcp_ssrc = rtcp_ssrc
+        self.next_id += 1
+        t.id = self.next_id
+        self.transports[t.id] = <uintptr_t>t
+        self.bound[t.id] = {}
+        self.tracks[t.id] = {}
+        self.push(CMD_ADD_TRANSPORT, t, NULL, 0)
+        return t.id
+
+    def remove_transport(self, uint32_t transport_id):
+        """Say BYE and forget the transport with its paths and tracks; KeyError when unknown."""
+        cdef Transport *t = self.transport(transport_id)
+        self.need_room(1 + MAX_PATHS)
+        self.push(CMD_REMOVE_TRANSPORT, t, NULL, 0)
+        for key in list(self.bound[transport_id]):
+            self.unbind(transport_id, key)
+        # Nothing is reachable from here on; what follows is freed when the commands above are done.
+        for track_id in list(self.tracks[transport_id]):
+            self.forget_track(transport_id, track_id)
+        self.retire(t, self.sessions.pop(transport_id, None))
+        self.selected.pop(transport_id, None)
+        del self.bound[transport_id]
+        del self.tracks[transport_id]
+        del self.transports[transport_id]
+
+    def set_keys(self, uint32_t transport_id, uintptr_t rx, uintptr_t tx, object keep):
+        """Give a transport its libsrtp sessions; ``keep`` owns them and lives as long as they are used."""
+        cdef Transport *t = self.transport(transport_id)
+        cdef Keys *keys
+        self.need_room(1)
+        if transport_id in self.sessions:
+            raise ValueError("a transport gets its keys once: new ones would repeat nonces")
+        keys = <Keys *>allocate(sizeof(Keys))
+        keys.rx = <void *>rx
+        keys.tx = <void *>tx
+        self.sessions[transport_id] = keep
+        self.push(CMD_KEYS, t, keys, 0)
+        self.retire(keys, None)
+
+    def bind_path(self, uint32_t transport_id, bytes remote_ip, uint16_t remote_port, bytes local_ip,
+                  bint needs_source, bint select):
+        """Let datagrams of this path belong to the transport; ``select``: and send its media there.
+
+        Addresses are 4 or 16 bytes, both of one family.  A path that another transport had
+        before is taken from it.
+        """
+        cdef Transport *t = self.transport(transport_id)
+        cdef Path *p
+        cdef TableEntry *entries
+        cdef bytes key
+        if len(remote_ip) != len(local_ip) or len(remote_ip) not in (4, 16):
+            raise ValueError("addresses of one family, please")
+        self.need_room(5)
+        key = remote_ip + local_ip + remote_port.to_bytes(2, "big")
+        owner, address = self.paths.get(key, (0, 0))
+        if owner == transport_id:
+            if select:
+                self.selected[transport_id] = key
+                self.push(CMD_SELECT, <void *><uintptr_t>address, NULL, 0)
+            return
+        if owner:
+            self.unbind(owner, key)
+        if len(self.bound[transport_id]) == MAX_PATHS:   # forget the oldest that is not in use
+            self.unbind(transport_id, next(k for k in self.bound[transport_id] if k != self.selected.get(transport_id)))
+        if <uint64_t>(len(self.paths) + 1) * 2 > self.path_mask:
+            entries = <TableEntry *>allocate((self.path_mask + 1) * 2 * sizeof(TableEntry))
+            self.path_mask = self.path_mask * 2 + 1
+            self.push(CMD_GROW_TABLE, entries, &self.core.paths, self.path_mask)
+            self.retire(<void *>self.path_entries, None)
+            self.path_entries = <uintptr_t>entries
+        p = <Path *>allocate(sizeof(Path))
+        memcpy(p.remote_ip, PyBytes_AsString(remote_ip), <size_t>len(remote_ip))
+        memcpy(p.local_ip, PyBytes_AsString(local_ip), <size_t>len(local_ip))
+        p.remote_port = remote_port
+        p.family = 4 if len(remote_ip) == 4 else 6
+        p.needs_source = needs_source
+        p.transport = t
+        p.name_length = sockaddr_write(p.name, p.remote_ip, remote_port, p.family)
+        p.control_length = pktinfo_write(p.control, p.local_ip, p.family)
+        self.paths[key] = (transport_id, <uintptr_t>p)
+        self.bound[transport_id][key] = None
+        self.push(CMD_BIND, p, NULL, 0)
+        if select:
+            self.selected[transport_id] = key
+            self.push(CMD_SELECT, p, NULL, 0)
+
+    cdef void unbind(self, uint32_t transport_id, bytes key):
+        """Forget a path that this transport has."""
+        cdef void *p = <void *><uintptr_t>self.paths.pop(key)[1]
+        del self.bound[transport_id][key]
+        if self.selected.get(transport_id) == key:
+            del self.selected[transport_id]
+        self.push(CMD_UNBIND, p, NULL, 0)
+        self.retire(p, None)
+
+    def last_received_us(self, uint32_t transport_id):
+        """Return when the peer last proved itself, on CLOCK_MONOTONIC; 0 when it never did."""
+        return load_relaxed(&self.transport(transport_id).last_received_us)
+
+    # -- tracks
+
+    def add_uptrack(self, uint32_t transport_id, bytes mid, bint is_video, list payload_types, list extensions,
+                    list ssrcs, bint has_pli, bint has_fir):
+        """Return the id of a new publication.
+
+        ``payload_types``: (payload type, codec id, format, clock rate); ``extensions``: (kind, id).
+        """
+        cdef Transport *t = self.transport(transport_id)
+        cdef UpConfig *config
+        cdef UpTrack *u
+        self.need_room(1)
+        config = make_up_config(mid, is_video, payload_types, extensions, ssrcs, has_pli, has_fir)
+        u = <UpTrack *>allocate(sizeof(UpTrack))
+        u.transport = t
+        u.config = config
+        self.next_id += 1
+        u.id = self.next_id
+        self.uptracks[u.id] = <uintptr_t>u
+        self.configs[u.id] = <uintptr_t>config
+        self.tracks[transport_id][u.id] = None
+        self.push(CMD_ADD_UPTRACK, u, NULL, 0)
+        return u.id
+
+    def update_uptrack(self, uint32_t uptrack_id, bytes mid, bint is_video, list payload_types, list extensions,
+                       list ssrcs, bint has_pli, bint has_fir):
+        """Replace what was negotiated for a publication."""
+        cdef UpTrack *u = self.uptrack(uptrack_id)
+        cdef UpConfig *config
+        self.need_room(1)
+        config = make_up_config(mid, is_video, payload_types, extensions, ssrcs, has_pli, has_fir)
+        self.push(CMD_UPDATE_UPTRACK, u, config, 0)
+        self.retire(<void *><uintptr_t>self.configs[uptrack_id], None)
+        self.configs[uptrack_id] = <uintptr_t>config
+
+    def remove_uptrack(self, uint32_t uptrack_id):
+        """Forget a publication; who received it becomes idle."""
+        cdef UpTrack *u = self.uptrack(uptrack_id)
+        self.need_room(1)
+        self.push(CMD_REMOVE_UPTRACK, u, NULL, 0)
+        self.forget_track(u.transport.id, uptrack_id)
+
+    cdef void forget_track(self, uint32_t transport_id, uint32_t track_id):
+        """Free a track after the commands pushed so far."""
+        cdef uintptr_t address = self.uptracks.pop(track_id, 0)
+        if address == 0:
+            address = self.downtracks.pop(track_id)
+            self.retire((<DownTrack *>address).history, None)
+        self.retire(<void *>address, None)
+        self.retire(<void *><uintptr_t>self.configs.pop(track_id), None)
+        del self.tracks[transport_id][track_id]
+
+    def add_downtrack(self, uint32_t transport_id, bytes mid, bytes cname, bint is_video, uint32_t ssrc,
+                      uint16_t first_seq, uint32_t first_timestamp, list payload_types, list extensions,
+                      bint has_nack):
+        """Return the id of a new slot; it lives as long as its transport.
+
+        ``payload_types``: (codec id, payload type).  ``first_seq`` is below 2**15, so that the
+        receiver cannot take the first wrap for reordering (RFC 3711 section 3.3.1).
+        """
+        cdef Transport *t = self.transport(transport_id)
+        cdef DownConfig *config
+        cdef DownTrack *d
+        self.need_room(1)
+        if first_seq >= 1 << 15:
+            raise ValueError("first_seq must be below 2**15")
+        config = make_down_config(mid, cname, payload_types, extensions)
+        d = <DownTrack *>allocate(sizeof(DownTrack))
+        if has_nack:
+            d.history = <History *>allocate(sizeof(History))
+        d.transport = t
+        d.config = config
+        d.ssrc = ssrc
+        d.is_video = is_video
+        d.rewriter.highest_out = (1 << 16) + <uint64_t>first_seq - 1
+        d.rewriter.last_timestamp = first_timestamp
+        self.next_id += 1
+        d.id = self.next_id
+        self.downtracks[d.id] = <uintptr_t>d
+        self.configs[d.id] = <uintptr_t>config
+        self.tracks[transport_id][d.id] = None
+        self.push(CMD_ADD_DOWNTRACK, d, NULL, 0)
+        return d.id
+
+    def update_downtrack(self, uint32_t downtrack_id, bytes mid, bytes cname, list payload_types, list extensions):
+        """Replace what was negotiated for a slot."""
+        cdef DownTrack *d = self.downtrack(downtrack_id)
+        cdef DownConfig *config
+        self.need_room(1)
+        config = make_down_config(mid, cname, payload_types, extensions)
+        self.push(CMD_UPDATE_DOWNTRACK, d, config, 0)
+        self.retire(<void *><uintptr_t>self.configs[downtrack_id], None)
+        self.configs[downtrack_id] = <uintptr_t>config
+
+    def connect(self, uint32_t downtrack_id, uint32_t uptrack_id):
+        """Let the slot play the publication, video from its next key frame, which is asked for."""
+        cdef DownTrack *d = self.downtrack(downtrack_id)
+        cdef UpTrack *u = self.uptrack(uptrack_id)
+        self.need_room(1)
+        self.push(CMD_CONNECT, d, u, 0)
+
+    def disconnect(self, uint32_t downtrack_id):
+        """Make the slot idle."""
+        cdef DownTrack *d = self.downtrack(downtrack_id)
+        self.need_room(1)
+        self.push(CMD_DISCONNECT, d, NULL, 0)
+
+    # -- events and statistics
+
+    def take_events(self, bint strangers, int limit):
+        """Return up to ``limit`` datagrams for ICE and DTLS, oldest first.
+
+        Each is (transport id, is DTLS, datagram, remote address, remote port, local address), the
+        addresses as 4 or 16 bytes.  ``strangers``: those that came by no known path.
+        """
+        cdef EventRing *ring = &self.core.strangers if strangers else &self.core.known
+        cdef EventHeader *header
+        cdef size_t size
+        cdef list events = []
+        while len(events) < limit:
+            header = event_peek(ring)
+            if header == NULL:
+                break
+            size = 4 if header.family == 4 else 16
+            events.append((
+                header.transport_id, header.kind == CLASS_DTLS,
+                PyBytes_FromStringAndSize(<char *>header + sizeof(EventHeader), header.length),
+                PyBytes_FromStringAndSize(<char *>header.remote_ip, size), header.remote_port,
+                PyBytes_FromStringAndSize(<char *>header.local_ip, size)))
+            event_pop(ring, header)
+        return events
+
+    def clear_event_fd(self):
+        """Make the event file descriptor unreadable until the next event."""
+        cdef uint64_t junk
+        read(self.core.event_fd, &junk, 8)
+
+    def counters(self):
+        """Return every counter and drop reason by its lower-case name."""
+        cdef int i
+        result = {name: load_relaxed(&self.core.counters[i]) for i, name in enumerate(COUNTER_NAMES)}
+        for i in range(1, DROP_REASONS):
+            result["dropped_" + DROP_NAMES[i]] = load_relaxed(&self.core.dropped[i])
+        return result
+
+    def cpu_seconds(self):
+        """Return (user, system) CPU seconds of the worker thread, at most a tick old."""
+        return load_relaxed(&self.core.cpu_user_us) * 1e-6, load_relaxed(&self.core.cpu_system_us) * 1e-6
+
+    def uptrack_stats(self, uint32_t uptrack_id):
+        """Return (packets, bytes, key frames, key frame requests sent, lost, jitter in ticks)."""
+        cdef UpTrack *u = self.uptrack(uptrack_id)
+        return (load_relaxed(&u.packets), load_relaxed(&u.bytes), load_relaxed(&u.keyframes),
+                load_relaxed(&u.keyframe_requests), load_relaxed(&u.lost), load_relaxed(&u.jitter_ticks))
+
+    def downtrack_stats(self, uint32_t downtrack_id):
+        """Return (packets, bytes, repeats, NACKs, key frame requests, lost, jitter in ticks, RTT in us,
+        {drop reason: packets})."""
+        cdef DownTrack *d = self.downtrack(downtrack_id)
+        cdef int i
+        dropped = {DROP_NAMES[i]: load_relaxed(&d.dropped[i]) for i in range(1, DROP_REASONS)
+                   if load_relaxed(&d.dropped[i])}
+        return (load_relaxed(&d.packets), load_relaxed(&d.bytes), load_relaxed(&d.repeats), load_relaxed(&d.nacks),
+                load_relaxed(&d.keyframe_requests), load_relaxed(&d.lost), load_relaxed(&d.jitter_ticks),
+                load_relaxed(&d.rtt_us), dropped)
+
+
+# In the order of enum Counter and enum DropReason; checked against their length at import.
+COUNTER_NAMES = (
+    "datagrams_up", "bytes_up", "rtp_up", "rtcp_up", "datagrams_down", "bytes_down", "rtp_down", "rtcp_down",
+    "stun_answered", "stun_raised", "dtls_raised", "nacks", "repeats", "keyframe_requests_up",
+    "keyframe_requests_down", "turns",
+)
+DROP_NAMES = (
+    "none", "short", "oversize", "unknown_class", "no_address", "unknown_path", "event_ring_full", "stun_malformed",
+    "stun_unknown_ufrag", "stun_bad_integrity", "no_keys", "too_many_ssrcs", "srtp_auth", "srtp_replay", "srtp_other",
+    "srtcp", "rtp_malformed", "unknown_ssrc", "unknown_payload_type", "sequence_jump", "inactive_stream",
+    "rtcp_malformed", "no_path", "awaiting_keyframe", "codec_not_negotiated", "padding_only", "too_late", "protect",
+    "send_buffer_full", "send_error",
+)
+assert len(COUNTER_NAMES) == COUNTERS and len(DROP_NAMES) == DROP_REASONS

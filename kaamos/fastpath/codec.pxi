@@ -1,0 +1,59 @@
+# Payload descriptors, read only as far as key frames need.
+
+
+cdef bint vp8_is_keyframe(const uint8_t *data, size_t length) noexcept nogil:
+    """Tell whether this is the first packet of a VP8 key frame (RFC 7741 sections 4.2 and 4.3)."""
+    cdef size_t at = 1
+    cdef uint8_t flags
+    if length < 1 or data[0] & 0x10 == 0 or data[0] & 7 != 0:    # S set, partition 0
+        return False
+    if data[0] & 0x80:
+        if length < 2:
+            return False
+        flags = data[1]
+        at = 2
+        if flags & 0x80:                     # PictureID, 7 or 15 bits
+            if at >= length:
+                return False
+            at += 2 if data[at] & 0x80 else 1
+        if flags & 0x40:                     # TL0PICIDX
+            at += 1
+        if flags & 0x30:                     # TID or KEYIDX
+            at += 1
+    return at < length and data[at] & 1 == 0
+
+
+cdef inline bint h264_starts_keyframe(uint8_t nal_type) noexcept nogil:
+    """IDR, or SPS: some senders put the parameter sets alone first (RFC 6184)."""
+    return nal_type == 5 or nal_type == 7
+
+
+cdef bint h264_is_keyframe(const uint8_t *data, size_t length) noexcept nogil:
+    """Tell whether a decoder can start at this packet (RFC 6184 sections 5.6 to 5.8)."""
+    cdef uint8_t kind
+    cdef size_t at = 1
+    cdef size_t size
+    if length < 1:
+        return False
+    kind = data[0] & 31
+    if kind == 28:                           # FU-A: its first fragment
+        return length >= 2 and data[1] & 0x80 != 0 and h264_starts_keyframe(data[1] & 31)
+    if kind == 24:                           # STAP-A: any unit in it
+        while at + 2 < length:
+            size = rd16(data + at)
+            if size == 0 or size > length - at - 2:
+                return False
+            if h264_starts_keyframe(data[at + 2] & 31):
+                return True
+            at += 2 + size
+        return False
+    return h264_starts_keyframe(kind)
+
+
+cdef inline bint codec_is_keyframe(uint8_t format, const uint8_t *data, size_t length) noexcept nogil:
+    """Tell whether a receiver can start at this packet; opaque formats can at any."""
+    if format == FORMAT_VP8:
+        return vp8_is_keyframe(data, length)
+    if format == FORMAT_H264:
+        return h264_is_keyframe(data, length)
+    return True

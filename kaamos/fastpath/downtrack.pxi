@@ -1,0 +1,111 @@
+# Towards a subscriber, in two steps (design 1.3): *decide* takes or drops a packet and numbers it,
+# *emit* writes, encrypts and queues it when it really leaves.
+
+
+cdef DropReason downtrack_decide(DownTrack *d, const Packet *p, uint64_t now_us, uint64_t *out_seq,
+                                 uint32_t *out_timestamp) noexcept nogil:
+    """Say whether this subscriber gets the packet, and under which number and timestamp.
+
+    A new source, SSRC or codec starts at a key frame; until one comes the source is asked for it.
+    """
+    cdef Rewriter *r = &d.rewriter
+    cdef bint follows = not d.is_switching and p.ssrc == d.source_ssrc
+    if d.transport.selected == NULL or d.transport.tx == NULL:
+        return DROP_NO_PATH
+    if p.payload_length == 0:
+        if follows:
+            rewriter_skip(r, p.ext_seq)
+        return DROP_PADDING_ONLY
+    if d.config.payload_types[p.codec] == NO_CODEC:
+        if follows:
+            rewriter_skip(r, p.ext_seq)
+        return DROP_CODEC_NOT_NEGOTIATED
+    if not follows:
+        if not p.is_keyframe:
+            d.is_switching = True
+            d.source.wants_keyframe = True
+            return DROP_AWAITING_KEYFRAME
+        rewriter_start(r, p.ext_seq, p.timestamp, p.clock_rate, now_us)
+        d.source_ssrc = p.ssrc
+        d.clock_rate = p.clock_rate
+        d.is_switching = False
+    elif p.ext_seq > r.highest_in + MAX_DROPOUT:
+        rewriter_rebase(r, p.ext_seq)
+    out_seq[0] = rewriter_map(r, p.ext_seq)
+    if out_seq[0] == 0:
+        return DROP_TOO_LATE
+    out_timestamp[0] = p.timestamp + r.timestamp_offset
+    rewriter_sent(r, p.ext_seq, out_seq[0], out_timestamp[0], now_us)
+    return DROP_NONE
+
+
+cdef DropReason downtrack_emit(WorkerCore *w, DownTrack *d, const Packet *p, uint64_t out_seq,
+                               uint32_t timestamp) noexcept nogil:
+    """Write the packet for this subscriber, encrypt it and queue it.  Precondition: decide took it."""
+    cdef Transport *t = d.transport
+    cdef StoredPacket *stored = NULL
+    cdef uint8_t *q
+    cdef size_t length
+    # mid in every packet until the peer has shown that it knows the SSRC (design 1.5).
+    cdef bint with_mid = not d.is_acknowledged and d.config.extension_ids[EXT_MID] != NO_EXTENSION
+    if d.history != NULL:
+        stored = history_place(d.history, out_seq)
+    q = &stored.bytes[0] if stored != NULL else send_slot(w)
+    length = rtp_write(q, p, d.config, with_mid, d.ssrc, out_seq, timestamp)
+    if not srtp_seal(w, t, q, &length):
+        return DROP_PROTECT
+    if stored != NULL:
+        stored.ext_seq = out_seq
+        stored.length = <uint32_t>length
+        stored.repeated_us = 0
+    send_push(w, t.selected, q, length)
+    counter_add(&d.packets, 1)
+    counter_add(&d.bytes, length)
+    counter_add(&d.octets, p.payload_length)
+    counter_add(&w.counters[COUNT_RTP_DOWN], 1)
+    return DROP_NONE
+
+
+cdef void downtrack_repeat(WorkerCore *w, DownTrack *d, uint16_t seq) noexcept nogil:
+    """Answer one lost number of a NACK with the stored ciphertext.
+
+    The first NACK is answered at once, another one for the same packet not before the last copy
+    can have arrived (one RTT).
+    """
+    cdef uint64_t wait_us = d.rtt_us if d.rtt_us > MIN_REPEAT_US else MIN_REPEAT_US
+    cdef StoredPacket *stored = history_find(d.history, seq_extend(d.rewriter.highest_out, seq))
+    cdef uint8_t *q
+    if stored == NULL or w.now_us - stored.repeated_us < wait_us:
+        return
+    stored.repeated_us = w.now_us
+    q = send_slot(w)                     # a copy: the stored one may be replaced before the flush
+    memcpy(q, stored.bytes, stored.length)
+    send_push(w, d.transport.selected, q, stored.length)
+    counter_add(&d.repeats, 1)
+    counter_add(&w.counters[COUNT_REPEATS], 1)
+
+
+cdef void downtrack_attach(DownTrack *d, UpTrack *u) noexcept nogil:
+    """Make ``u`` the source.  Precondition: the DownTrack is idle."""
+    d.source = u
+    d.is_switching = True
+    d.previous_subscriber = NULL
+    d.next_subscriber = u.downtracks
+    if u.downtracks != NULL:
+        u.downtracks.previous_subscriber = d
+    u.downtracks = d
+
+
+cdef void downtrack_detach(DownTrack *d) noexcept nogil:
+    """Make the DownTrack idle; numbering stays where it is (design 1.4)."""
+    if d.source == NULL:
+        return
+    if d.previous_subscriber != NULL:
+        d.previous_subscriber.next_subscriber = d.next_subscriber
+    else:
+        d.source.downtracks = d.next_subscriber
+    if d.next_subscriber != NULL:
+        d.next_subscriber.previous_subscriber = d.previous_subscriber
+    d.source = NULL
+    d.next_subscriber = NULL
+    d.previous_subscriber = NULL

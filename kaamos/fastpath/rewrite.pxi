@@ -1,0 +1,122 @@
+# Numbers and headers of what leaves: gapless sequence numbers over drops and changes of source,
+# continuous timestamps, payload type and extension ids in the subscriber's numbering.
+
+
+cdef void rewriter_start(Rewriter *r, uint64_t in_seq, uint32_t in_timestamp, uint32_t clock_rate,
+                         uint64_t now_us) noexcept nogil:
+    """Begin a new source at ``in_seq``: it becomes the number after the highest that was sent.
+
+    The timestamp goes on by the wall clock, at least by one tick.  What the source sent before
+    ``in_seq`` maps to nothing.
+    """
+    cdef uint32_t elapsed = 0
+    if r.has_sent:
+        elapsed = <uint32_t>((now_us - r.last_us) * clock_rate // 1000000)
+        if elapsed == 0:
+            elapsed = 1
+    r.newest = 0
+    r.range_count = 1
+    r.ranges[0].first = in_seq
+    r.ranges[0].offset = r.highest_out + 1 - in_seq
+    r.highest_in = in_seq - 1
+    r.timestamp_offset = r.last_timestamp + elapsed - in_timestamp
+
+
+cdef void rewriter_rebase(Rewriter *r, uint64_t in_seq) noexcept nogil:
+    """Close a gap that is too wide to be loss: ``in_seq`` follows what was sent, time unchanged."""
+    r.newest = 0
+    r.range_count = 1
+    r.ranges[0].first = in_seq
+    r.ranges[0].offset = r.highest_out + 1 - in_seq
+    r.highest_in = in_seq - 1
+
+
+cdef uint64_t rewriter_map(const Rewriter *r, uint64_t in_seq) noexcept nogil:
+    """Return the outgoing number, or 0 when the packet is older than all remembered ranges.
+
+    A late packet gets the offset that held at its own number, not today's.
+    """
+    cdef uint32_t i
+    cdef uint32_t at = r.newest
+    for i in range(r.range_count):
+        if in_seq >= r.ranges[at].first:
+            return in_seq + r.ranges[at].offset
+        at = (at + MAX_RANGES - 1) & (MAX_RANGES - 1)
+    return 0
+
+
+cdef void rewriter_skip(Rewriter *r, uint64_t in_seq) noexcept nogil:
+    """Leave ``in_seq`` out without a gap: everything after it moves down by one.
+
+    A packet that comes late leaves a hole instead; numbers already given stay as they are.
+    """
+    cdef Range *newest = &r.ranges[r.newest]
+    cdef uint64_t offset = newest.offset
+    if in_seq <= r.highest_in:
+        return
+    r.highest_in = in_seq
+    if newest.first != in_seq:           # else nothing used this range yet: move its start
+        r.newest = (r.newest + 1) & (MAX_RANGES - 1)
+        if r.range_count < MAX_RANGES:
+            r.range_count += 1
+        newest = &r.ranges[r.newest]
+    newest.first = in_seq + 1
+    newest.offset = offset - 1
+
+
+cdef void rewriter_sent(Rewriter *r, uint64_t in_seq, uint64_t out_seq, uint32_t timestamp,
+                        uint64_t now_us) noexcept nogil:
+    """Note a packet that was mapped and goes out."""
+    if in_seq > r.highest_in:
+        r.highest_in = in_seq
+    if out_seq > r.highest_out:
+        r.highest_out = out_seq
+        r.last_timestamp = timestamp
+        r.last_us = now_us
+    r.has_sent = True
+
+
+cdef inline size_t extension_write(uint8_t *q, size_t at, uint8_t identifier, const uint8_t *data,
+                                   size_t length) noexcept nogil:
+    """Append a one-byte-header element (RFC 8285 section 4.2); return the new end.
+
+    Precondition: ``identifier`` 1..14 and ``length`` 1..16.
+    """
+    q[at] = <uint8_t>(identifier << 4 | (length - 1))
+    memcpy(q + at + 1, data, length)
+    return at + 1 + length
+
+
+cdef size_t rtp_write(uint8_t *q, const Packet *p, const DownConfig *c, bint with_mid, uint32_t ssrc,
+                      uint64_t out_seq, uint32_t timestamp) noexcept nogil:
+    """Write the packet as this subscriber gets it, without padding; return its length.
+
+    Known extensions get the subscriber's ids, unknown ones are left out.  Precondition:
+    SLOT_BYTES at ``q``; the packet came from a receive slot, so the result fits.
+    """
+    cdef size_t at = 12 + 4 * <size_t>p.csrc_count
+    cdef size_t start = at + 4
+    cdef size_t end = start
+    cdef size_t size
+    cdef int kind
+    q[0] = 0x80 | p.csrc_count
+    q[1] = <uint8_t>(p.marker << 7) | c.payload_types[p.codec]
+    wr16(q + 2, <uint16_t>out_seq)
+    wr32(q + 4, timestamp)
+    wr32(q + 8, ssrc)
+    if p.csrc_count:
+        memcpy(q + 12, p.data + 12, 4 * <size_t>p.csrc_count)
+    if with_mid:
+        end = extension_write(q, end, c.extension_ids[EXT_MID], c.mid, c.mid_length)
+    for kind in range(EXT_MID + 1, EXTENSION_KINDS):
+        if p.ext_at[kind] and c.extension_ids[kind] != NO_EXTENSION and p.ext_length[kind] <= 16:
+            end = extension_write(q, end, c.extension_ids[kind], p.data + p.ext_at[kind], p.ext_length[kind])
+    if end > start:
+        size = (end - start + 3) >> 2
+        memset(q + end, 0, size * 4 - (end - start))
+        q[0] |= 0x10
+        wr16(q + at, 0xBEDE)
+        wr16(q + at + 2, <uint16_t>size)
+        at = start + size * 4
+    memcpy(q + at, p.data + p.payload_offset, p.payload_length)
+    return at + p.payload_length

@@ -1,0 +1,356 @@
+# The worker: one thread's turn, from waiting to sending, and the commands between turns.
+# Only this chapter composes the others.
+
+
+cdef DropReason worker_forward(WorkerCore *w, Transport *t, uint8_t *data, size_t length) noexcept nogil:
+    """Take one SRTP packet of a publisher to every subscriber (style: one row a step)."""
+    cdef Packet p
+    cdef Stream *s
+    cdef UpTrack *u
+    cdef DownTrack *d
+    cdef DownTrack *following
+    cdef PayloadType *payload_type
+    cdef DropReason reason
+    cdef uint64_t out_seq = 0
+    cdef uint32_t out_timestamp = 0
+    cdef uint32_t ssrc
+    if length < 12:
+        return DROP_RTP_MALFORMED
+    if t.rx == NULL:
+        return DROP_NO_KEYS
+    ssrc = rd32(data + 8)
+    s = stream_find(t, ssrc)
+    if s == NULL and stream_place(t, w.now_us) < 0:
+        return DROP_TOO_MANY_SSRCS
+    reason = srtp_open(w, t, data, &length)
+    if reason != DROP_NONE:
+        return reason
+    store_relaxed(&t.last_received_us, w.now_us)
+    if s == NULL:
+        s = stream_add(t, ssrc, w.now_us)
+    if not packet_parse(&p, data, length):
+        return DROP_RTP_MALFORMED
+    if s.uptrack == NULL:
+        s.uptrack = uptrack_for(t, &p)
+        if s.uptrack == NULL:
+            return DROP_UNKNOWN_SSRC
+        if t.next_report_us > w.now_us + FIRST_REPORT_US:
+            t.next_report_us = w.now_us + FIRST_REPORT_US
+    u = s.uptrack
+    payload_type = &u.config.payload_types[p.payload_type]
+    if payload_type.codec == NO_CODEC:
+        return DROP_UNKNOWN_PAYLOAD_TYPE
+    p.codec = payload_type.codec
+    p.clock_rate = payload_type.clock_rate
+    reason = stream_receive(s, &p, payload_type.clock_rate, w.now_us)
+    if reason != DROP_NONE:
+        return reason
+    if not uptrack_takes(u, s, w.now_us):
+        return DROP_INACTIVE_STREAM
+    counter_add(&w.counters[COUNT_RTP_UP], 1)
+    counter_add(&u.packets, 1)
+    counter_add(&u.bytes, length)
+    packet_read_extensions(&p, u.config.kind_by_id)
+    p.is_keyframe = codec_is_keyframe(payload_type.format, data + p.payload_offset, p.payload_length)
+    if p.is_keyframe and u.config.is_video:
+        u.wants_keyframe = False
+        counter_add(&u.keyframes, 1)
+    d = u.downtracks
+    while d != NULL:
+        following = d.next_subscriber
+        if following != NULL:
+            prefetch(following)
+            prefetch(&following.rewriter)
+        reason = downtrack_decide(d, &p, w.now_us, &out_seq, &out_timestamp)
+        if reason == DROP_NONE:
+            reason = downtrack_emit(w, d, &p, out_seq, out_timestamp)
+        if reason != DROP_NONE:
+            counter_add(&d.dropped[reason], 1)
+            drop(w, reason)
+        d = following
+    return DROP_NONE
+
+
+cdef DropReason worker_raise(WorkerCore *w, EventRing *ring, Transport *t, DatagramClass kind, const Path *path,
+                             const uint8_t *data, size_t length) noexcept nogil:
+    """Hand a datagram to the asyncio thread."""
+    cdef EventHeader header
+    header.length = <uint32_t>length
+    header.transport_id = t.id
+    header.kind = <uint16_t>kind
+    header.remote_port = path.remote_port
+    header.family = path.family
+    memcpy(header.remote_ip, path.remote_ip, 16)
+    memcpy(header.local_ip, path.local_ip, 16)
+    if not event_push(ring, &header, data):
+        return DROP_EVENT_RING_FULL
+    w.has_events = True
+    return DROP_NONE
+
+
+cdef DropReason worker_stun(WorkerCore *w, Path *from_path, Path *bound, uint8_t *data, size_t length) noexcept nogil:
+    """Check a STUN message; answer it here when it only keeps a known path alive, else raise it.
+
+    Requests are looked up by ufrag even on a bound path: a port may be used again by a new
+    connection.  What fails its integrity check is dropped, not answered: nobody is amplified.
+    """
+    cdef StunRequest r
+    cdef Transport *t
+    cdef uint8_t *q
+    cdef size_t i = 0
+    cdef DropReason reason
+    cdef uint16_t kind = rd16(data)
+    if not stun_is_message(data, length):
+        return DROP_STUN_MALFORMED
+    if kind == 0x0101 or kind == 0x0111:         # answers to aioice's own checks
+        if bound == NULL:
+            return DROP_UNKNOWN_PATH
+        counter_add(&w.counters[COUNT_STUN_RAISED], 1)
+        return worker_raise(w, &w.known, bound.transport, CLASS_STUN, bound, data, length)
+    if kind != 0x0001 or not stun_parse_request(&r, data, length):
+        return DROP_STUN_MALFORMED
+    if r.username == NULL or r.integrity_at == 0:
+        return DROP_STUN_MALFORMED
+    while i < r.username_length and r.username[i] != 58:     # ufrag of ours, colon, ufrag of theirs
+        i += 1
+    t = ufrag_find(&w.ufrags, r.username, i, w.hash_seed)
+    if t == NULL:
+        return DROP_STUN_UNKNOWN_UFRAG
+    if not stun_integrity_fits(data, r.integrity_at, t.pwd, t.pwd_length):
+        return DROP_STUN_BAD_INTEGRITY
+    store_relaxed(&t.last_received_us, w.now_us)
+    if bound != NULL and bound.transport == t and bound == t.selected and not r.has_controlled \
+            and not r.has_unknown:
+        q = send_slot(w)
+        send_push(w, bound, q, stun_write_success(q, data, bound, t.pwd, t.pwd_length))
+        counter_add(&w.counters[COUNT_STUN_ANSWERED], 1)
+        return DROP_NONE
+    counter_add(&w.counters[COUNT_STUN_RAISED], 1)
+    if bound != NULL and bound.transport == t:
+        reason = worker_raise(w, &w.known, t, CLASS_STUN, from_path, data, length)
+    else:
+        reason = worker_raise(w, &w.strangers, t, CLASS_STUN, from_path, data, length)
+    return reason
+
+
+cdef DropReason worker_datagram(WorkerCore *w, uint32_t index) noexcept nogil:
+    """Class a datagram, find its path, and give it to who handles it (RFC 7983)."""
+    cdef msghdr *m = &w.recv_messages[index].msg_hdr
+    cdef size_t length = w.recv_messages[index].msg_len
+    cdef uint8_t *data = w.recv_slots[index]
+    cdef DatagramClass kind
+    cdef Path from_path
+    cdef Path *bound
+    counter_add(&w.counters[COUNT_BYTES_UP], length)
+    if length < MIN_DATAGRAM:
+        return DROP_SHORT
+    if m.msg_flags & MSG_TRUNC:
+        return DROP_OVERSIZE
+    kind = datagram_class(data, length)
+    if kind == CLASS_UNKNOWN:
+        return DROP_UNKNOWN_CLASS
+    if not sockaddr_read(m.msg_name, from_path.remote_ip, &from_path.remote_port, &from_path.family) \
+            or not pktinfo_read(m, from_path.local_ip):
+        return DROP_NO_ADDRESS
+    bound = path_find(&w.paths, &from_path, w.hash_seed)
+    if kind == CLASS_STUN:
+        return worker_stun(w, &from_path, bound, data, length)
+    if bound == NULL:
+        return DROP_UNKNOWN_PATH
+    if kind == CLASS_RTP:
+        return worker_forward(w, bound.transport, data, length)
+    if kind == CLASS_RTCP:
+        return rtcp_receive(w, bound.transport, data, length)
+    counter_add(&w.counters[COUNT_DTLS_RAISED], 1)
+    return worker_raise(w, &w.known, bound.transport, CLASS_DTLS, bound, data, length)
+
+
+cdef bint worker_receive(WorkerCore *w, int fd) noexcept nogil:
+    """Handle one batch from a socket.  Return True when there may be more."""
+    cdef int count = udp_receive(w, fd)
+    cdef int i
+    cdef DropReason reason
+    if count == 0:
+        return False
+    w.now_us = clock_us()
+    counter_add(&w.counters[COUNT_DATAGRAMS_UP], <uint64_t>count)
+    for i in range(count):
+        reason = worker_datagram(w, <uint32_t>i)
+        if reason != DROP_NONE:
+            drop(w, reason)
+    send_flush(w)       # History hands out memory that must have left before the next batch
+    return count == RECV_BATCH
+
+
+cdef void transport_unlink(WorkerCore *w, Transport *t) noexcept nogil:
+    """Take a transport and its tracks out of everything the worker can reach."""
+    cdef UpTrack *u = t.uptracks
+    cdef DownTrack *d = t.downtracks
+    rtcp_say_bye(w, t)
+    send_flush(w)       # queued datagrams point into paths and histories that will be freed
+    while u != NULL:
+        while u.downtracks != NULL:
+            downtrack_detach(u.downtracks)
+        u = u.next
+    while d != NULL:
+        downtrack_detach(d)
+        d = d.next
+    table_remove(&w.ufrags, hash_bytes(t.ufrag, t.ufrag_length, w.hash_seed), t)
+    if t.previous != NULL:
+        t.previous.next = t.next
+    else:
+        w.transports = t.next
+    if t.next != NULL:
+        t.next.previous = t.previous
+
+
+cdef void uptrack_unlink(WorkerCore *w, UpTrack *u) noexcept nogil:
+    """Take a publication out: subscribers become idle, its SSRCs belong to nobody."""
+    cdef Transport *t = u.transport
+    cdef UpTrack **link = &t.uptracks
+    cdef uint32_t i
+    while u.downtracks != NULL:
+        downtrack_detach(u.downtracks)
+    while link[0] != u:
+        link = &link[0].next
+    link[0] = u.next
+    for i in range(t.stream_count):
+        if t.streams[i].uptrack == u:
+            t.streams[i].uptrack = NULL
+            t.streams[i].has_packets = False
+
+
+cdef void worker_apply(WorkerCore *w, const Command *c) noexcept nogil:
+    """Carry out one command of the asyncio thread."""
+    cdef Transport *t = <Transport *>c.subject
+    cdef UpTrack *u = <UpTrack *>c.subject
+    cdef DownTrack *d = <DownTrack *>c.subject
+    cdef Path *path = <Path *>c.subject
+    if c.kind == CMD_CONNECT:
+        downtrack_detach(d)
+        downtrack_attach(d, <UpTrack *>c.object)
+        if d.is_video:
+            d.source.wants_keyframe = True
+            rtcp_ask_keyframe(w, d.source)
+    elif c.kind == CMD_DISCONNECT:
+        downtrack_detach(d)
+    elif c.kind == CMD_BIND:
+        table_insert(&w.paths, path_hash(path, w.hash_seed), path)
+    elif c.kind == CMD_UNBIND:
+        send_flush(w)
+        table_remove(&w.paths, path_hash(path, w.hash_seed), path)
+        if path.transport.selected == path:
+            path.transport.selected = NULL
+    elif c.kind == CMD_SELECT:
+        path.transport.selected = path
+    elif c.kind == CMD_KEYS:
+        t.rx = (<Keys *>c.object).rx
+        t.tx = (<Keys *>c.object).tx
+    elif c.kind == CMD_ADD_TRANSPORT:
+        t.previous = NULL
+        t.next = w.transports
+        if w.transports != NULL:
+            w.transports.previous = t
+        w.transports = t
+        table_insert(&w.ufrags, hash_bytes(t.ufrag, t.ufrag_length, w.hash_seed), t)
+    elif c.kind == CMD_REMOVE_TRANSPORT:
+        transport_unlink(w, t)
+    elif c.kind == CMD_ADD_UPTRACK:
+        u.next = u.transport.uptracks
+        u.transport.uptracks = u
+    elif c.kind == CMD_UPDATE_UPTRACK:
+        u.config = <UpConfig *>c.object
+    elif c.kind == CMD_REMOVE_UPTRACK:
+        uptrack_unlink(w, u)
+    elif c.kind == CMD_ADD_DOWNTRACK:
+        d.next = d.transport.downtracks
+        d.transport.downtracks = d
+    elif c.kind == CMD_UPDATE_DOWNTRACK:
+        d.config = <DownConfig *>c.object
+    elif c.kind == CMD_GROW_TABLE:
+        table_replace(<Table *>c.object, <TableEntry *>c.subject, c.value)
+    elif c.kind == CMD_STOP:
+        w.is_stopping = True
+
+
+cdef void worker_commands(WorkerCore *w) noexcept nogil:
+    """Apply what waits in the command ring; a cell is acknowledged when it is done."""
+    cdef uint64_t head = load_acquire(&w.commands.head)
+    cdef uint64_t tail = w.commands.tail
+    if head == tail:
+        return
+    w.now_us = clock_us()
+    while tail != head:
+        worker_apply(w, &w.commands.cells[tail & (COMMANDS - 1)])
+        tail += 1
+        store_release(&w.commands.tail, tail)
+    send_flush(w)
+
+
+cdef uint64_t worker_random(WorkerCore *w) noexcept nogil:
+    """xorshift64*: spreads report times, nothing more."""
+    w.random ^= w.random >> 12
+    w.random ^= w.random << 25
+    w.random ^= w.random >> 27
+    return w.random * <uint64_t>0x2545F4914F6CDD1D
+
+
+cdef void worker_tick(WorkerCore *w) noexcept nogil:
+    """Look at the timers: reports and unanswered key frame requests."""
+    cdef Transport *t = w.transports
+    cdef UpTrack *u
+    cdef double user = 0
+    cdef double system = 0
+    w.now_ntp = clock_ntp()
+    while t != NULL:
+        if t.tx != NULL and t.selected != NULL:
+            if w.now_us >= t.next_report_us:
+                # RFC 3550 section 6.3.1: 0.5 to 1.5 of the interval, so that reports do not march in step
+                t.next_report_us = w.now_us + REPORT_INTERVAL_US // 2 + worker_random(w) % REPORT_INTERVAL_US
+                rtcp_report_up(w, t)
+                rtcp_report_down(w, t)
+            u = t.uptracks
+            while u != NULL:
+                rtcp_ask_keyframe(w, u)
+                u = u.next
+        t = t.next
+    send_flush(w)
+    thread_cpu(&user, &system)
+    store_relaxed(&w.cpu_user_us, <uint64_t>(user * 1e6))
+    store_relaxed(&w.cpu_system_us, <uint64_t>(system * 1e6))
+
+
+cdef void worker_run(WorkerCore *w) noexcept nogil:
+    """The thread: wait, apply commands, move packets, look at timers; until told to stop."""
+    cdef epoll_event events[4]
+    cdef bint more4 = False
+    cdef bint more6 = False
+    cdef int count
+    cdef int i
+    cdef uint64_t one = 1
+    cdef uint64_t junk = 0
+    w.now_us = clock_us()
+    w.now_ntp = clock_ntp()
+    while not w.is_stopping:
+        if not more4 and not more6:
+            count = epoll_wait(w.epoll_fd, events, 4, TICK_US // 1000)
+            for i in range(count):
+                if <int>events[i].data.u64 == w.fd4:
+                    more4 = True
+                elif <int>events[i].data.u64 == w.fd6:
+                    more6 = True
+                else:
+                    read(w.command_fd, &junk, 8)
+        worker_commands(w)
+        w.now_us = clock_us()
+        if more4:
+            more4 = worker_receive(w, w.fd4)
+        if more6:
+            more6 = worker_receive(w, w.fd6)
+        if w.now_us >= w.next_tick_us:
+            w.next_tick_us = w.now_us + TICK_US
+            worker_tick(w)
+        if w.has_events:
+            w.has_events = False
+            write(w.event_fd, &one, 8)
+        counter_add(&w.counters[COUNT_TURNS], 1)

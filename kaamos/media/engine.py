@@ -1,0 +1,407 @@
+"""Engine: the only door to the native media path.
+
+It owns the UDP sockets and the worker thread, turns addresses and descriptions into what the native
+side reads, and hands STUN and DTLS datagrams to whoever asked for them.  Everything but
+:meth:`Engine.open` and :meth:`Engine.close` is called from the event loop's thread.
+"""
+
+import asyncio
+import errno
+import logging
+import secrets
+import socket
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import IntEnum
+
+import pylibsrtp
+from pylibsrtp import Policy, Session
+from pylibsrtp._binding import ffi, lib
+
+from kaamos._fastpath import Worker
+from kaamos.errors import EngineError, LocalProtocolError
+from kaamos.media.description import (
+    DownTrackConfig,
+    DownTrackId,
+    Kind,
+    Path,
+    SrtpKeys,
+    SrtpProfile,
+    TransportId,
+    UpTrackConfig,
+    UpTrackId,
+)
+
+logger = logging.getLogger(__name__)
+
+SOCKET_BUFFER_BYTES = 4 << 20  # a burst of a key frame to every viewer of a large room
+KNOWN_EVENTS_A_ROUND = 256  # datagrams handled before other callbacks of the loop get their turn
+STRANGER_EVENTS_A_ROUND = 32  # strangers wait longer: they must not starve living calls
+SEND_WINDOW = 128  # a wider replay window costs 60 to 90 ns a packet (reference measurements)
+RECEIVE_WINDOW = 512  # packets of a 720p stream reorder by less than half a second
+
+_PROFILES = {
+    SrtpProfile.AES128_CM_SHA1_80: Policy.SRTP_PROFILE_AES128_CM_SHA1_80,
+    SrtpProfile.AEAD_AES_128_GCM: Policy.SRTP_PROFILE_AEAD_AES_128_GCM,
+    SrtpProfile.AEAD_AES_256_GCM: Policy.SRTP_PROFILE_AEAD_AES_256_GCM,
+}
+
+# Linux values; the socket module names them only on some builds.
+_IP_PKTINFO = getattr(socket, "IP_PKTINFO", 8)
+_IPV6_RECVPKTINFO = getattr(socket, "IPV6_RECVPKTINFO", 49)
+_IPV6_PKTINFO = getattr(socket, "IPV6_PKTINFO", 50)
+
+
+class DatagramKind(IntEnum):
+    """What a datagram for the asyncio side is."""
+
+    STUN = 0
+    DTLS = 1
+
+
+DatagramReceiver = Callable[[DatagramKind, bytes, Path], None]
+
+
+@dataclass(frozen=True, slots=True)
+class UpTrackStats:
+    """What arrived of one publication; ``lost`` and ``jitter_ticks`` as last reported to its sender."""
+
+    packets: int
+    bytes: int
+    keyframes: int
+    keyframe_requests: int
+    lost: int
+    jitter_ticks: int
+
+
+@dataclass(frozen=True, slots=True)
+class DownTrackStats:
+    """What went out in one slot; ``lost``, ``jitter_ticks`` and ``rtt_us`` as the peer reported."""
+
+    packets: int
+    bytes: int
+    repeats: int
+    nacks: int
+    keyframe_requests: int
+    lost: int
+    jitter_ticks: int
+    rtt_us: int
+    dropped: Mapping[str, int]
+
+
+def _native(name: str) -> int:
+    """Return the address of a libsrtp function in pylibsrtp's binding.
+
+    Raises:
+        EngineError: the binding has another signature than libsrtp 2.x (``int f(srtp_t, void *, int *)``).
+    """
+    function = ffi.addressof(lib, name)
+    signature = ffi.typeof(function).item if ffi.typeof(function).kind == "pointer" else ffi.typeof(function)
+    if [argument.kind for argument in signature.args] != ["pointer", "pointer", "pointer"]:
+        raise EngineError(f"pylibsrtp {pylibsrtp.__version__}: {name} has an unknown signature")
+    return int(ffi.cast("uintptr_t", function))
+
+
+def _address_bytes(ip: str) -> bytes:
+    return socket.inet_pton(socket.AF_INET6 if ":" in ip else socket.AF_INET, ip)
+
+
+def _address_text(raw: bytes) -> str:
+    return socket.inet_ntop(socket.AF_INET if len(raw) == 4 else socket.AF_INET6, raw)
+
+
+class Engine:
+    """The media side of the server: one UDP port, one native worker.
+
+    Args:
+        port: UDP port for everybody, 0 for a free one.
+    """
+
+    def __init__(self, *, port: int) -> None:
+        self.port = port
+        self.has_ipv6 = False
+        self._sockets: dict[int, socket.socket] = {}  # 4 and 6
+        self._worker: Worker | None = None
+        self._thread: threading.Thread | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._receivers: dict[int, DatagramReceiver] = {}
+        self._sends_dropped = 0
+
+    # -- life
+
+    def open(self) -> None:
+        """Bind the port and start the worker; to be called inside the running loop.
+
+        Raises:
+            EngineError: the port is taken (one server a port: a second one would get nothing), or a
+                socket cannot be made.
+        """
+        self._loop = asyncio.get_running_loop()
+        try:
+            self._bind()
+        except OSError as error:
+            self._close_sockets()
+            if error.errno == errno.EADDRINUSE:
+                raise EngineError(f"UDP port {self.port} is in use: is another server running?") from None
+            raise EngineError(f"cannot open UDP port {self.port}: {error.strerror}") from None
+        ipv6 = self._sockets.get(6)
+        self._worker = Worker(
+            self._sockets[4].fileno(),
+            ipv6.fileno() if ipv6 else -1,
+            _native("srtp_protect"),
+            _native("srtp_unprotect"),
+            _native("srtp_protect_rtcp"),
+            _native("srtp_unprotect_rtcp"),
+            secrets.randbits(64),
+        )
+        self._loop.add_reader(self._worker.event_fd, self._on_events)
+        self._thread = threading.Thread(target=self._worker.run, name="kaamos-media-0", daemon=True)
+        self._thread.start()
+        logger.info("media on UDP port %d%s", self.port, "" if self.has_ipv6 else " (IPv4 only)")
+
+    def _bind(self) -> None:
+        ipv4 = self._socket(socket.AF_INET)
+        self._sockets[4] = ipv4
+        ipv4.setsockopt(socket.IPPROTO_IP, _IP_PKTINFO, 1)
+        ipv4.bind(("0.0.0.0", self.port))
+        self.port = ipv4.getsockname()[1]
+        try:
+            ipv6 = self._socket(socket.AF_INET6)
+        except OSError:
+            return  # a kernel without IPv6
+        ipv6.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        ipv6.setsockopt(socket.IPPROTO_IPV6, _IPV6_RECVPKTINFO, 1)
+        try:
+            ipv6.bind(("::", self.port))
+        except OSError as error:
+            ipv6.close()
+            if error.errno == errno.EADDRINUSE:
+                raise
+            return  # IPv6 switched off
+        self._sockets[6] = ipv6
+        self.has_ipv6 = True
+
+    @staticmethod
+    def _socket(family: socket.AddressFamily) -> socket.socket:
+        sock = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SOCKET_BUFFER_BYTES)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SOCKET_BUFFER_BYTES)
+        return sock
+
+    def close(self) -> None:
+        """Stop the worker and free everything.  BYE goes out for transports that are still there."""
+        worker, thread = self._worker, self._thread
+        if worker is None or thread is None or self._loop is None:
+            return
+        for transport_id in list(self._receivers):
+            self.remove_transport(TransportId(transport_id))
+        self._loop.remove_reader(worker.event_fd)
+        worker.stop()
+        thread.join()
+        self._worker = self._thread = None
+        self._close_sockets()
+
+    def _close_sockets(self) -> None:
+        for sock in self._sockets.values():
+            sock.close()
+        self._sockets.clear()
+
+    @property
+    def _native_worker(self) -> Worker:
+        if self._worker is None:
+            raise LocalProtocolError("the engine is not open")
+        return self._worker
+
+    # -- datagrams for ICE and DTLS
+
+    def _on_events(self) -> None:
+        """Hand out what waits: known peers first, then some strangers, then let the loop breathe."""
+        worker, loop = self._worker, self._loop
+        if worker is None or loop is None:
+            return
+        worker.clear_event_fd()
+        known = worker.take_events(False, KNOWN_EVENTS_A_ROUND)
+        strangers = worker.take_events(True, STRANGER_EVENTS_A_ROUND)
+        for transport_id, is_dtls, data, remote_ip, remote_port, local_ip in known + strangers:
+            receiver = self._receivers.get(transport_id)
+            if receiver is not None:
+                path = Path(_address_text(remote_ip), remote_port, _address_text(local_ip))
+                receiver(DatagramKind.DTLS if is_dtls else DatagramKind.STUN, data, path)
+        if len(known) == KNOWN_EVENTS_A_ROUND or len(strangers) == STRANGER_EVENTS_A_ROUND:
+            loop.call_soon(self._on_events)
+
+    def send(self, path: Path, data: bytes) -> None:
+        """Send one STUN or DTLS datagram from the address the peer knows; dropped when buffers are full."""
+        local = _address_bytes(path.local_ip)
+        sock = self._sockets.get(4 if len(local) == 4 else 6)
+        if sock is None:
+            return
+        if len(local) == 4:  # struct in_pktinfo, struct in6_pktinfo
+            info = (socket.IPPROTO_IP, _IP_PKTINFO, bytes(4) + local + bytes(4))
+        else:
+            info = (socket.IPPROTO_IPV6, _IPV6_PKTINFO, local + bytes(4))
+        try:
+            sock.sendmsg([data], [info], 0, (path.remote_ip, path.remote_port))
+        except OSError as error:
+            # A datagram may get lost; ICE and DTLS repeat theirs.
+            self._sends_dropped += 1
+            logger.debug("datagram not sent: %s", error.strerror)
+
+    # -- transports
+
+    def add_transport(self, ufrag: str, pwd: str, on_datagram: DatagramReceiver) -> TransportId:
+        """Let peers that know these local ICE credentials reach ``on_datagram``."""
+        cname = secrets.token_hex(8).encode()
+        transport_id = self._native_worker.add_transport(
+            ufrag.encode(), pwd.encode(), cname, secrets.randbits(32)
+        )
+        self._receivers[transport_id] = on_datagram
+        return TransportId(transport_id)
+
+    def bind_path(self, transport_id: TransportId, path: Path) -> None:
+        """Let datagrams of this path belong to the transport: ICE has checked it."""
+        self._bind_path(transport_id, path, select=False)
+
+    def select_path(self, transport_id: TransportId, path: Path) -> None:
+        """Send media of the transport by this path from now on."""
+        self._bind_path(transport_id, path, select=True)
+
+    def _bind_path(self, transport_id: TransportId, path: Path, *, select: bool) -> None:
+        self._native_worker.bind_path(
+            transport_id,
+            _address_bytes(path.remote_ip),
+            path.remote_port,
+            _address_bytes(path.local_ip),
+            self._default_source(path) != path.local_ip,
+            select,
+        )
+
+    @staticmethod
+    def _default_source(path: Path) -> str | None:
+        """Return the address the kernel would answer this peer from: asked of a connected socket."""
+        family = socket.AF_INET6 if ":" in path.remote_ip else socket.AF_INET
+        with socket.socket(family, socket.SOCK_DGRAM) as scratch:
+            try:
+                scratch.connect((path.remote_ip, path.remote_port))
+            except OSError:
+                return None  # no route: name the source, and let sending fail
+            source: str = scratch.getsockname()[0]
+            return source
+
+    def set_keys(self, transport_id: TransportId, keys: SrtpKeys) -> None:
+        """Start SRTP on a transport; once only, since new sessions under old keys repeat nonces.
+
+        Raises:
+            LocalProtocolError: wrong key length, or the transport has keys.
+        """
+        if {len(keys.local), len(keys.remote)} != {keys.profile.key_and_salt_bytes}:
+            raise LocalProtocolError("keying material does not fit the profile")
+        receive = self._session(keys.profile, keys.remote, Policy.SSRC_ANY_INBOUND, RECEIVE_WINDOW)
+        send = self._session(keys.profile, keys.local, Policy.SSRC_ANY_OUTBOUND, SEND_WINDOW)
+        try:
+            self._native_worker.set_keys(
+                transport_id, self._session_address(receive), self._session_address(send), (receive, send)
+            )
+        except ValueError as error:
+            raise LocalProtocolError(str(error)) from None
+
+    @staticmethod
+    def _session(profile: SrtpProfile, key: bytes, ssrc_type: int, window: int) -> Session:
+        policy = Policy(key=key, ssrc_type=ssrc_type, srtp_profile=_PROFILES[profile])
+        policy.window_size = window
+        return Session(policy)
+
+    @staticmethod
+    def _session_address(session: Session) -> int:
+        return int(ffi.cast("uintptr_t", session._srtp[0]))
+
+    def remove_transport(self, transport_id: TransportId) -> None:
+        """Say BYE and forget the transport, its paths and its tracks; unknown ids are ignored."""
+        if self._receivers.pop(transport_id, None) is not None:
+            self._native_worker.remove_transport(transport_id)
+
+    def last_received(self, transport_id: TransportId) -> float:
+        """Return when the peer last proved itself, in monotonic seconds; 0.0 when it never did."""
+        return float(self._native_worker.last_received_us(transport_id)) * 1e-6
+
+    # -- tracks
+
+    def add_uptrack(self, transport_id: TransportId, config: UpTrackConfig) -> UpTrackId:
+        """Receive a publication."""
+        return UpTrackId(self._native_worker.add_uptrack(transport_id, *_up_arguments(config)))
+
+    def update_uptrack(self, uptrack_id: UpTrackId, config: UpTrackConfig) -> None:
+        """Replace payload types, SSRCs and extension ids of a publication."""
+        self._native_worker.update_uptrack(uptrack_id, *_up_arguments(config))
+
+    def remove_uptrack(self, uptrack_id: UpTrackId) -> None:
+        """Forget a publication; slots that play it become idle."""
+        self._native_worker.remove_uptrack(uptrack_id)
+
+    def add_downtrack(self, transport_id: TransportId, config: DownTrackConfig) -> DownTrackId:
+        """Make a slot; its SSRC, numbers and clock go on for the life of the transport."""
+        return DownTrackId(
+            self._native_worker.add_downtrack(
+                transport_id,
+                config.mid.encode(),
+                config.cname.encode(),
+                config.kind is Kind.VIDEO,
+                config.ssrc,
+                secrets.randbits(15),
+                secrets.randbits(32),
+                list(config.payload_types.items()),
+                [(int(kind), identifier) for kind, identifier in config.extensions.items()],
+                config.nack,
+            )
+        )
+
+    def update_downtrack(self, downtrack_id: DownTrackId, config: DownTrackConfig) -> None:
+        """Replace payload types and extension ids of a slot; SSRC, kind and NACK stay as they are."""
+        self._native_worker.update_downtrack(
+            downtrack_id,
+            config.mid.encode(),
+            config.cname.encode(),
+            list(config.payload_types.items()),
+            [(int(kind), identifier) for kind, identifier in config.extensions.items()],
+        )
+
+    def connect(self, downtrack_id: DownTrackId, uptrack_id: UpTrackId) -> None:
+        """Let a slot play a publication, video from its next key frame (which is asked for)."""
+        self._native_worker.connect(downtrack_id, uptrack_id)
+
+    def disconnect(self, downtrack_id: DownTrackId) -> None:
+        """Make a slot idle."""
+        self._native_worker.disconnect(downtrack_id)
+
+    # -- statistics
+
+    def uptrack_stats(self, uptrack_id: UpTrackId) -> UpTrackStats:
+        """Return what arrived of a publication."""
+        return UpTrackStats(*self._native_worker.uptrack_stats(uptrack_id))
+
+    def downtrack_stats(self, downtrack_id: DownTrackId) -> DownTrackStats:
+        """Return what went out in a slot."""
+        return DownTrackStats(*self._native_worker.downtrack_stats(downtrack_id))
+
+    def counters(self) -> dict[str, int]:
+        """Return the worker's counters; names that start with ``dropped_`` are drop reasons."""
+        return {**self._native_worker.counters(), "dropped_datagrams_down": self._sends_dropped}
+
+    def cpu_seconds(self) -> tuple[float, float]:
+        """Return user and system CPU seconds of the media thread."""
+        return self._native_worker.cpu_seconds()
+
+
+def _up_arguments(
+    config: UpTrackConfig,
+) -> tuple[bytes, bool, list[tuple[int, int, int, int]], list[tuple[int, int]], list[int], bool, bool]:
+    return (
+        config.mid.encode(),
+        config.kind is Kind.VIDEO,
+        [(c.payload_type, c.codec_id, int(c.format), c.clock_rate) for c in config.codecs],
+        [(int(kind), identifier) for kind, identifier in config.extensions.items()],
+        list(config.ssrcs),
+        config.pli,
+        config.fir,
+    )
