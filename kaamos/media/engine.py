@@ -17,7 +17,7 @@ from enum import IntEnum
 
 import pylibsrtp
 from pylibsrtp import Policy, Session
-from pylibsrtp._binding import ffi, lib
+from pylibsrtp._binding import ffi, lib  # type: ignore[import-not-found]
 
 from kaamos._fastpath import Worker
 from kaamos.errors import EngineError, LocalProtocolError
