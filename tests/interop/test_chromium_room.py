@@ -1,0 +1,124 @@
+"""Three people in browsers see and hear each other, whoever comes and goes.
+
+Every fake camera shows the same picture, so each visitor's has an aspect ratio of its own: what a page
+decodes as Ada's has Ada's proportions, however far the encoder has scaled it down.
+"""
+
+import asyncio
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.support.browsers import Chromium, RoomPage
+from tests.support.server import RunningServer
+from tests.support.waiting import until
+
+CAMERAS = {"Ada": (320, 180), "Grace": (320, 240), "Linus": (240, 240), "Barbara": (320, 128)}
+WATCH_S = 10.0
+# Noticed at once: the page's socket goes with the page.
+GONE_WITHIN_S = 5.0
+
+
+async def enter(chromium: Chromium, server: RunningServer, *names: str) -> list[RoomPage]:
+    return [await chromium.visit(server.room("proof"), name, camera=CAMERAS[name]) for name in names]
+
+
+async def watch(pages: list[RoomPage]) -> None:
+    """Check for a while that every page decodes picture and sound of all the others, without a freeze."""
+    names = {page.name for page in pages}
+    before = [await page.plays(names - {page.name}) for page in pages]
+    await asyncio.sleep(WATCH_S)  # not to wait for anything: this is how long it must hold
+    for page, old in zip(pages, before, strict=True):
+        new = await page.received()
+        assert set(new) == set(old), f"{page.name} no longer receives the same tracks"
+        for key, track in new.items():
+            what = f"{page.name} of {key}: {old[key]} then {track}"
+            if track.kind == "audio":
+                assert track.audio_energy > old[key].audio_energy, what
+            else:
+                assert track.frames_decoded - old[key].frames_decoded > 5 * WATCH_S, what
+                assert track.freezes == old[key].freezes, what
+                width, height = CAMERAS[track.name]
+                assert track.aspect == pytest.approx(width / height, rel=0.03), what
+
+
+async def test_three_people_see_and_hear_each_other_and_others_take_their_place(
+    chromium: Chromium, server: RunningServer
+) -> None:
+    ada, grace, linus = await enter(chromium, server, "Ada", "Grace", "Linus")
+    await watch([ada, grace, linus])
+
+    await grace.page.click("#leave")
+    await grace.page.get_by_text("Call ended").wait_for()
+    for page in (ada, linus):
+        await page.plays({"Ada", "Linus"} - {page.name}, within_s=GONE_WITHIN_S)
+
+    (barbara,) = await enter(chromium, server, "Barbara")
+    await watch([ada, linus, barbara])
+    assert [page.errors for page in (ada, grace, linus, barbara)] == [[], [], [], []]
+
+
+async def test_a_page_closed_without_goodbye_disappears_for_the_others(
+    chromium: Chromium, server: RunningServer
+) -> None:
+    ada, grace, linus = await enter(chromium, server, "Ada", "Grace", "Linus")
+    for page in (ada, grace, linus):
+        await page.plays({"Ada", "Grace", "Linus"} - {page.name})
+    await chromium.crash(linus)
+    await ada.plays({"Grace"}, within_s=GONE_WITHIN_S)
+    await grace.plays({"Ada"}, within_s=GONE_WITHIN_S)
+
+
+async def test_someone_without_camera_and_microphone_watches_and_listens(
+    chromium: Chromium, server: RunningServer
+) -> None:
+    (ada,) = await enter(chromium, server, "Ada")
+    grace = await chromium.visit(server.room("proof"), "Grace", has_devices=False)
+    await grace.plays({"Ada"})
+    await until(ada.names_shown, lambda shown: shown == {"Grace"}, 5.0)
+    assert await grace.page.locator("#microphone").is_disabled()
+    assert await grace.page.locator("#camera").is_disabled()
+    assert await ada.received() == {}
+
+
+async def test_a_camera_turned_off_shows_black_and_comes_back(
+    chromium: Chromium, server: RunningServer
+) -> None:
+    ada, grace = await enter(chromium, server, "Ada", "Grace")
+    await grace.plays({"Ada"})
+    brightness = """() => {
+      const video = document.querySelector(".tile video"), canvas = document.createElement("canvas");
+      canvas.width = canvas.height = 8;
+      const context = canvas.getContext("2d");
+      context.drawImage(video, 0, 0, 8, 8);
+      return Math.max(...context.getImageData(0, 0, 8, 8).data.filter((_, i) => i % 4 !== 3));
+    }"""
+    await until(lambda: grace.page.evaluate(brightness), lambda light: light > 60, 5.0)
+    await ada.page.get_by_label("Turn the camera off").click()
+    await until(lambda: grace.page.evaluate(brightness), lambda light: light < 30, 5.0)
+    await ada.page.get_by_label("Turn the camera on").click()
+    await until(lambda: grace.page.evaluate(brightness), lambda light: light > 60, 5.0)
+
+
+async def test_the_front_door_makes_a_room_and_the_status_line_fades(
+    chromium: Chromium, server: RunningServer, tmp_path: Path
+) -> None:
+    ada = await chromium.visit(f"{server.url}/", "Ada")
+    assert "/room/" in ada.page.url
+    await ada.page.get_by_text("You are in the call").wait_for()
+    await ada.page.locator("#status.is-faded").wait_for(state="attached")
+    await ada.page.get_by_text("You are the first one here").wait_for()
+
+
+@pytest.mark.skipif("KAAMOS_SCREENSHOT" not in os.environ, reason="KAAMOS_SCREENSHOT names no file to write")
+async def test_a_picture_of_a_room_with_three_people_is_taken(
+    chromium: Chromium, server: RunningServer
+) -> None:
+    pages = [
+        await chromium.visit(server.room("aurora"), name, camera=(640, 360))
+        for name in ("Ada", "Grace", "Linus")
+    ]
+    await pages[0].plays({"Grace", "Linus"})
+    await pages[0].page.locator(".tile.has-picture").nth(1).wait_for()
+    await pages[0].page.screenshot(path=os.environ["KAAMOS_SCREENSHOT"])
