@@ -82,8 +82,8 @@ cdef class Worker:
     are libsrtp's.  ``seed`` is 64 random bits.
     """
 
-    def __cinit__(self, int fd4, int fd6, uintptr_t protect, uintptr_t unprotect, uintptr_t protect_rtcp,
-                  uintptr_t unprotect_rtcp, uint64_t seed):
+    def __cinit__(self, int fd4, int fd6=-1, uintptr_t protect=0, uintptr_t unprotect=0, uintptr_t protect_rtcp=0,
+                  uintptr_t unprotect_rtcp=0, uint64_t seed=1):
         cdef WorkerCore *w = <WorkerCore *>allocate(sizeof(WorkerCore))
         cdef epoll_event event
         cdef int i

@@ -160,6 +160,7 @@ cdef DropReason worker_datagram(WorkerCore *w, uint32_t index) noexcept nogil:
     if kind == CLASS_RTP:
         return worker_forward(w, bound.transport, data, length)
     if kind == CLASS_RTCP:
+        w.now_ntp = clock_ntp()              # round-trip times want better than a tick
         return rtcp_receive(w, bound.transport, data, length)
     counter_add(&w.counters[COUNT_DTLS_RAISED], 1)
     return worker_raise(w, &w.known, bound.transport, CLASS_DTLS, bound, data, length)
@@ -279,7 +280,6 @@ cdef void worker_commands(WorkerCore *w) noexcept nogil:
     cdef uint64_t tail = w.commands.tail
     if head == tail:
         return
-    w.now_us = clock_us()
     while tail != head:
         worker_apply(w, &w.commands.cells[tail & (COMMANDS - 1)])
         tail += 1
@@ -301,7 +301,6 @@ cdef void worker_tick(WorkerCore *w) noexcept nogil:
     cdef UpTrack *u
     cdef double user = 0
     cdef double system = 0
-    w.now_ntp = clock_ntp()
     while t != NULL:
         if t.tx != NULL and t.selected != NULL:
             if w.now_us >= t.next_report_us:
@@ -341,14 +340,15 @@ cdef void worker_run(WorkerCore *w) noexcept nogil:
                     more6 = True
                 else:
                     read(w.command_fd, &junk, 8)
-        worker_commands(w)
         w.now_us = clock_us()
+        worker_commands(w)
         if more4:
             more4 = worker_receive(w, w.fd4)
         if more6:
             more6 = worker_receive(w, w.fd6)
         if w.now_us >= w.next_tick_us:
             w.next_tick_us = w.now_us + TICK_US
+            w.now_ntp = clock_ntp()
             worker_tick(w)
         if w.has_events:
             w.has_events = False
