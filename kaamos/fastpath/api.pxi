@@ -491,18 +491,3 @@ cdef class Worker:
                 load_relaxed(&d.keyframe_requests), load_relaxed(&d.lost), load_relaxed(&d.jitter_ticks),
                 load_relaxed(&d.rtt_us), dropped)
 
-
-# In the order of enum Counter and enum DropReason; checked against their length at import.
-COUNTER_NAMES = (
-    "datagrams_up", "bytes_up", "rtp_up", "rtcp_up", "datagrams_down", "bytes_down", "rtp_down", "rtcp_down",
-    "stun_answered", "stun_raised", "dtls_raised", "nacks", "repeats", "keyframe_requests_up",
-    "keyframe_requests_down", "turns",
-)
-DROP_NAMES = (
-    "none", "short", "oversize", "unknown_class", "no_address", "unknown_path", "event_ring_full", "stun_malformed",
-    "stun_unknown_ufrag", "stun_bad_integrity", "no_keys", "too_many_ssrcs", "srtp_auth", "srtp_replay", "srtp_other",
-    "srtcp", "rtp_malformed", "unknown_ssrc", "unknown_payload_type", "sequence_jump", "inactive_stream",
-    "rtcp_malformed", "no_path", "awaiting_keyframe", "codec_not_negotiated", "padding_only", "too_late", "protect",
-    "send_buffer_full", "send_error",
-)
-assert len(COUNTER_NAMES) == COUNTERS and len(DROP_NAMES) == DROP_REASONS
