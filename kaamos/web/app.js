@@ -191,24 +191,27 @@ function end(title, reason) {
 }
 
 /**
- * Let a button switch what we send of one kind.
+ * Let a button switch what we send of one kind; pressed means on.
  * @param {HTMLButtonElement} button
  * @param {MediaStreamTrack | undefined} track
- * @param {string} thing
+ * @param {"audio" | "video"} kind
  */
-function bindSwitch(button, track, thing) {
-  const label = () => {
-    const action = track?.enabled ? `Turn the ${thing} off` : `Turn the ${thing} on`;
-    button.title = button.ariaLabel = track ? action : `No ${thing}`;
-    if (track) button.ariaPressed = String(track.enabled);
-    if (track?.kind === "video") page.self.classList.toggle("is-dark", !track.enabled);
-  };
+function bindSwitch(button, track, kind) {
+  const thing = kind === "audio" ? "Microphone" : "Camera";
+  button.ariaLabel = track ? thing : `${thing}: none found`;
+  button.title = button.ariaLabel;
   button.disabled = !track;
-  button.onclick = () => {
-    if (track) client.setEnabled(track.kind === "audio" ? "audio" : "video", !track.enabled);
-    label();
+  if (!track) return;
+  const show = () => {
+    button.ariaPressed = String(track.enabled);
+    button.title = `${thing} is ${track.enabled ? "on" : "off"}`;
+    if (kind === "video") page.self.classList.toggle("is-dark", !track.enabled);
   };
-  label();
+  button.onclick = () => {
+    client.setEnabled(kind, !track.enabled);
+    show();
+  };
+  show();
 }
 
 // --- camera, microphone, name ----------------------------------------------------
@@ -283,8 +286,8 @@ async function start() {
   const [camera] = media?.getVideoTracks() ?? [];
   page.preview.srcObject = media;
   page.self.hidden = !camera;
-  bindSwitch(page.camera, camera, "camera");
-  bindSwitch(page.microphone, media?.getAudioTracks()[0], "microphone");
+  bindSwitch(page.camera, camera, "video");
+  bindSwitch(page.microphone, media?.getAudioTracks()[0], "audio");
   say("Joining …");
   await client.join();
   say("Connecting …");

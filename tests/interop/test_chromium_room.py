@@ -95,9 +95,9 @@ async def test_a_camera_turned_off_shows_black_and_comes_back(
       return Math.max(...context.getImageData(0, 0, 8, 8).data.filter((_, i) => i % 4 !== 3));
     }"""
     await until(lambda: grace.page.evaluate(brightness), lambda light: light > 60, 5.0)
-    await ada.page.get_by_label("Turn the camera off").click()
+    await ada.page.get_by_role("button", name="Camera", pressed=True).click()
     await until(lambda: grace.page.evaluate(brightness), lambda light: light < 30, 5.0)
-    await ada.page.get_by_label("Turn the camera on").click()
+    await ada.page.get_by_role("button", name="Camera", pressed=False).click()
     await until(lambda: grace.page.evaluate(brightness), lambda light: light > 60, 5.0)
 
 
