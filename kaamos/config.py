@@ -214,7 +214,7 @@ def _with_lists(tables: Mapping[str, Any]) -> dict[str, Any]:
 
 def _with_dotted_key(message: str) -> str:
     """Return msgspec's message with `$.rtc.port` as `rtc.port`, and its key named first if it is unknown."""
-    unknown = re.fullmatch(r"Object contains unknown field `(.*)`(?: - at `\$\.(.*)`)?", message)
+    unknown = re.fullmatch(r"Object contains unknown field `([^`]*)`(?: - at `\$\.([^`]*)`)?", message)
     if unknown:
         return f"there is no setting {unknown[2] + '.' if unknown[2] else ''}{unknown[1]}"
     return message.replace("`$.", "`")

@@ -79,7 +79,7 @@ class Server:
             ConfigError: the HTTP address cannot be had.
         """
         config = self.config
-        engine = Engine(port=config.rtc.port, workers=config.media.workers)
+        engine = Engine(port=config.rtc.port)
         engine.open()
         certificate = Certificate()
         addresses = candidate_addresses(config, has_ipv6=engine.has_ipv6)
@@ -204,6 +204,12 @@ def _ids(record: logging.LogRecord) -> dict[str, str]:
     return named or LOG_IDS.get()
 
 
+def _is_not_garbage(record: logging.LogRecord) -> bool:
+    """Return False for the traceback that aiohttp logs for whatever a stranger sends that is no HTTP."""
+    kind = record.exc_info[0] if record.exc_info else None
+    return kind is None or kind.__module__ != "aiohttp.http_exceptions"
+
+
 def set_up_logging(config: Log) -> None:
     """Send log records to standard error as configured."""
     handler = logging.StreamHandler()
@@ -211,6 +217,7 @@ def set_up_logging(config: Log) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(config.level)
+    logging.getLogger("aiohttp.server").addFilter(_is_not_garbage)
     # They tell addresses and descriptions at INFO, which no log of ours holds.
     for name in ("aioice", "aiortc"):
         logging.getLogger(name).setLevel(max(logging.WARNING, root.level))

@@ -30,6 +30,9 @@ logger = logging.getLogger(__name__)
 # above, the others get the change only (docs/protocol.md, "Who is there").
 SMALL_ROOM = 16
 
+# For the goodbyes of all connections, when the server stops.
+CLOSE_TIMEOUT_S = 5.0
+
 _ALPHANUMERIC = string.ascii_letters + string.digits
 _ROOM_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
@@ -268,8 +271,8 @@ class Rooms:
         for room in list(self._rooms.values()):
             for participant in list(room.participants.values()):
                 participant.leave(LeaveReason.DISCONNECTED)
-        while self._closing:
-            await asyncio.wait(self._closing)
+        if self._closing:
+            await asyncio.wait(self._closing, timeout=CLOSE_TIMEOUT_S)
 
     # For Room.
 

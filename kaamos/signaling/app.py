@@ -3,6 +3,7 @@
 import asyncio
 import errno
 from collections import Counter
+from typing import Literal
 
 from aiohttp import web
 
@@ -43,13 +44,13 @@ class Sockets:
         self._all_gone = asyncio.Event()
         self._is_draining = False
 
-    async def handle(self, request: web.Request) -> web.WebSocketResponse:
+    async def handle(self, request: web.Request) -> web.StreamResponse:
         """GET /ws/{room_id}"""
         room_id = check_room_id(request.match_info["room_id"])
         address = address_key(request.remote or "")
         self._admit(address)
         largest = self._limits.message_bytes
-        ws: web.WebSocketResponse = web.WebSocketResponse(
+        ws: web.WebSocketResponse[Literal[False]] = web.WebSocketResponse(
             timeout=CLOSE_TIMEOUT_S,
             heartbeat=HEARTBEAT_S,
             compress=False,
@@ -60,7 +61,15 @@ class Sockets:
         if not ws.can_prepare(request):
             raise RemoteProtocolError(ErrorCode.BAD_MESSAGE, "this address speaks WebSocket only")
         await ws.prepare(request)
-        assert request.transport is not None
+        await self._serve(ws, request, room_id, address)
+        return ws
+
+    async def _serve(
+        self, ws: web.WebSocketResponse[Literal[False]], request: web.Request, room_id: str, address: str
+    ) -> None:
+        if request.transport is None:
+            return  # it went during the handshake
+        now = asyncio.get_running_loop().time()
         socket = Socket(
             ws,
             request.transport,
@@ -69,15 +78,17 @@ class Sockets:
             session=Session(
                 join_timeout_s=self._limits.join_timeout_s,
                 messages_per_second=self._limits.messages_per_second,
-                now=asyncio.get_running_loop().time(),
+                now=now,
             ),
-            max_message_bytes=largest,
+            max_message_bytes=self._limits.message_bytes,
             welcome=self._welcome,
             announcer=self._announcer,
             on_joined=lambda: self._not_pending(address),
         )
         self._sockets.add(socket)
         self._pending[address] += 1
+        if self._is_draining:
+            _say_goodbye(socket)  # it was let in before
         try:
             await socket.run(self._guard)
         finally:
@@ -87,14 +98,12 @@ class Sockets:
             if not socket.has_joined:
                 self._not_pending(address)
                 self._failures.count(address, self._rooms.clock())
-        return ws
 
     async def close(self) -> None:
         """Let no client in any more, tell all that the server goes away, and wait until they are gone."""
         self._is_draining = True
         for socket in self._sockets:
-            error = messages.error(ErrorCode.SERVER_DRAINING, "the server is stopping")
-            socket.close(CLOSE_GOING_AWAY, "the server is stopping", error)
+            _say_goodbye(socket)
         while self._sockets:
             self._all_gone.clear()
             await self._all_gone.wait()
@@ -156,14 +165,19 @@ def make_app(config: Config, rooms: Rooms, sockets: Sockets, guard: Guard) -> we
         info_per_minute=config.limits.info_per_minute,
     )
     app = web.Application(middlewares=[problems(guard)], client_max_size=MAX_BODY_BYTES)
-    app.router.add_get("/", rest.start)
+    app.router.add_get("/", rest.start, allow_head=False)  # it makes a room
     app.router.add_get("/health", rest.health)
     app.router.add_post("/api/rooms/create", rest.create_room)
     app.router.add_get("/api/rooms/{room_id}", rest.room)
     app.router.add_get("/room/{room_id}", rest.page)
-    app.router.add_get("/ws/{room_id}", sockets.handle)
+    app.router.add_get("/ws/{room_id}", sockets.handle, allow_head=False)
     app.router.add_get(r"/static/{name:[a-z]+\.(?:js|css)}", rest.static)
     return app
+
+
+def _say_goodbye(socket: Socket) -> None:
+    error = messages.error(ErrorCode.SERVER_DRAINING, "the server is stopping")
+    socket.close(CLOSE_GOING_AWAY, "the server is stopping", error)
 
 
 def _why(error: OSError) -> str:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import deque
+from typing import Literal
 
 from aiohttp import web
 
@@ -22,7 +23,7 @@ class Outbox:
     come back and get the whole state, which is less than what it has missed.
     """
 
-    def __init__(self, ws: web.WebSocketResponse, transport: asyncio.Transport) -> None:
+    def __init__(self, ws: web.WebSocketResponse[Literal[False]], transport: asyncio.Transport) -> None:
         self._ws = ws
         self._transport = transport
         self._queue: deque[str] = deque()

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from typing import Literal
 
 from aiohttp import WSMsgType, web
 
@@ -63,7 +64,7 @@ class Socket:
 
     def __init__(
         self,
-        ws: web.WebSocketResponse,
+        ws: web.WebSocketResponse[Literal[False]],
         transport: asyncio.Transport,
         *,
         room_id: str,

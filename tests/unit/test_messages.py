@@ -1,0 +1,387 @@
+"""Frames in every form that clients use become the same messages; answers take the form a client reads."""
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kaamos.errors import ErrorCode, RemoteProtocolError
+from kaamos.events import (
+    AnswerMade,
+    Joined,
+    LeaveReason,
+    OfferMade,
+    ParticipantInfo,
+    ParticipantLeft,
+    ParticipantList,
+    Role,
+    SectionInfo,
+    Source,
+    TrackInfo,
+)
+from kaamos.signaling import messages
+from kaamos.signaling.messages import (
+    Answer,
+    DecodeError,
+    Dialect,
+    Frame,
+    IceCandidate,
+    Join,
+    Leave,
+    LimitsData,
+    Offer,
+    Ping,
+    TrackHint,
+    Welcome,
+    check_candidate,
+    decode,
+)
+
+HOST_CANDIDATE = "candidate:1 1 UDP 2122252543 192.168.1.5 54321 typ host"
+AT = datetime(2026, 11, 23, 10, 0, 0, tzinfo=UTC)
+
+
+def refused(frame: object) -> DecodeError:
+    text = frame if isinstance(frame, str | bytes) else json.dumps(frame)
+    with pytest.raises(DecodeError) as caught:
+        decode(text)
+    return caught.value
+
+
+def wire(frame: Frame) -> dict[str, Any]:
+    value = json.loads(messages.encode(frame))
+    assert isinstance(value, dict)
+    return value
+
+
+@pytest.mark.parametrize(
+    ("frame", "expected"),
+    [
+        ({"type": "join"}, Join()),
+        ({"type": "join", "data": None}, Join()),
+        ({"type": "join", "data": {"user_id": "ada", "name": "Ada", "role": "host"}}, Join("ada", "Ada")),
+        ({"type": "join", "user_id": "ada", "room_id": "r", "name": "Ada"}, Join("ada", "Ada", "r")),
+        ({"type": "join", "user_id": 123456789}, Join("123456789")),
+        ({"type": "join", "data": {"user_id": -7}}, Join("-7")),
+        ({"type": "join", "user_id": "outer", "data": {"user_id": "inner"}}, Join("inner")),
+        ({"type": "join", "user_id": "outer", "data": {"user_id": None}}, Join("outer")),
+        ({"type": "join", "data": {"user_id": "Ада Л."}}, Join("Ада Л.")),
+        ({"type": "offer", "data": {"sdp": "v=0", "type": "offer"}}, Offer("v=0")),
+        ({"type": "offer", "sdp": "v=0", "room_id": "r"}, Offer("v=0")),
+        ({"type": "answer", "data": {"sdp": "v=0"}}, Answer("v=0")),
+        ({"type": "answer", "sdp": "v=0"}, Answer("v=0")),
+        (
+            {"type": "offer", "data": {"sdp": "v=0", "tracks": {"1": {"source": "screen_share"}, "2": {}}}},
+            Offer("v=0", {"1": TrackHint(Source.SCREEN_SHARE), "2": TrackHint()}),
+        ),
+        ({"type": "leave"}, Leave()),
+        ({"type": "ping", "data": {"anything": [1, 2]}, "timestamp": "now"}, Ping()),
+    ],
+)
+def test_a_frame_is_understood(frame: object, expected: object) -> None:
+    assert decode(json.dumps(frame)).message == expected
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        {"data": {"candidate": HOST_CANDIDATE, "sdpMid": "0", "sdpMLineIndex": 0}},
+        {"candidate": HOST_CANDIDATE, "sdpMid": "0", "sdpMLineIndex": 0},
+        {
+            "candidate": {
+                "candidate": HOST_CANDIDATE,
+                "sdpMid": "0",
+                "sdpMLineIndex": 0,
+                "usernameFragment": "x",
+            }
+        },
+        {"data": {"candidate": {"candidate": HOST_CANDIDATE, "sdpMid": "0", "sdpMLineIndex": 0}}},
+    ],
+)
+@pytest.mark.parametrize("name", ["ice-candidate", "ice_candidate"])
+def test_a_candidate_is_understood_in_every_place(name: str, frame: dict[str, object]) -> None:
+    incoming = decode(json.dumps({"type": name, **frame}))
+    assert incoming.message == IceCandidate(HOST_CANDIDATE, "0", 0)
+    assert (Dialect.UNDERSCORES in incoming.dialect) is (name == "ice_candidate")
+    assert (Dialect.TOP_LEVEL_CANDIDATE in incoming.dialect) is ("candidate" in frame)
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        {},
+        {"data": None},
+        {"data": {}},
+        {"candidate": None},
+        {"candidate": ""},
+        {"data": {"candidate": ""}},
+        {"data": {"candidate": None, "sdpMid": "0"}},
+        {"candidate": {"candidate": "", "sdpMid": "0", "sdpMLineIndex": 0}},
+    ],
+)
+def test_the_end_of_candidates_is_understood_in_every_form(frame: dict[str, object]) -> None:
+    message = decode(json.dumps({"type": "ice-candidate", **frame})).message
+    assert isinstance(message, IceCandidate)
+    assert not message.candidate
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        b"",
+        b"{",
+        b"nonsense",
+        b"\xff\xfe",
+        b"[]",
+        b"1",
+        b'"join"',
+        b"null",
+        b"NaN",
+        b'{"type": "\\ud800"}',
+        b"[" * 100_000,
+        b'{"a":' * 100_000,
+        b"1" * 100_000,
+    ],
+)
+def test_what_is_no_json_object_is_a_bad_message(frame: bytes) -> None:
+    assert refused(frame).code is ErrorCode.BAD_MESSAGE
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        {},
+        {"type": None},
+        {"type": 1},
+        {"type": ["join"]},
+        {"type": "join", "data": []},
+        {"type": "join", "data": "ada"},
+        {"type": "join", "user_id": True},
+        {"type": "join", "user_id": 1.5},
+        {"type": "join", "user_id": ["ada"]},
+        {"type": "join", "user_id": ""},
+        {"type": "join", "user_id": " ada"},
+        {"type": "join", "user_id": "a\r\nb"},
+        {"type": "join", "user_id": "a\u2028b"},
+        {"type": "join", "user_id": "x" * 129},
+        {"type": "join", "user_id": 10**200},
+        {"type": "join", "name": "x" * 129},
+        {"type": "join", "name": 1},
+        {"type": "join", "room_id": 1},
+        {"type": "offer"},
+        {"type": "offer", "data": {}},
+        {"type": "offer", "data": {"sdp": None}},
+        {"type": "offer", "sdp": 1},
+        {"type": "offer", "sdp": "v=0", "tracks": []},
+        {"type": "offer", "sdp": "v=0", "tracks": {"0": "camera"}},
+        {"type": "offer", "sdp": "v=0", "tracks": {"0": {"source": "telescope"}}},
+        {"type": "offer", "sdp": "v=0", "tracks": {"m" * 65: {}}},
+        {"type": "offer", "sdp": "v=0", "tracks": {str(mid): {} for mid in range(257)}},
+        {"type": "answer", "data": {"sdp": {}}},
+        {"type": "ice-candidate", "candidate": 1},
+        {"type": "ice-candidate", "candidate": []},
+        {"type": "ice-candidate", "candidate": HOST_CANDIDATE, "sdpMid": 0},
+        {"type": "ice-candidate", "candidate": HOST_CANDIDATE, "sdpMLineIndex": -1},
+        {"type": "ice-candidate", "candidate": HOST_CANDIDATE, "sdpMLineIndex": 1.5},
+        {"type": "ice-candidate", "candidate": "x" * 1025},
+        {"type": "ping", "id": {}},
+        {"type": "ping", "id": True},
+        {"type": "ping", "id": 2**53},
+        {"type": "ping", "id": "x" * 129},
+    ],
+)
+def test_a_wrong_shape_is_a_bad_message(frame: object) -> None:
+    assert refused(frame).code is ErrorCode.BAD_MESSAGE
+
+
+@pytest.mark.parametrize(
+    "name", ["", "JOIN", "joined", "participant_joined", "x" * 1_000_000, "error", "pong"]
+)
+def test_a_type_that_clients_do_not_send_is_unknown(name: str) -> None:
+    error = refused({"type": name, "id": "7"})
+    assert (error.code, error.id) == (ErrorCode.UNKNOWN_TYPE, "7")
+    assert len(error.message) < 200
+
+
+@pytest.mark.parametrize("id", ["c-1", 7, "", 0])
+def test_an_error_names_the_message_that_caused_it(id: str | int) -> None:
+    assert refused({"type": "offer", "id": id}).id == id
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        HOST_CANDIDATE,
+        "a=" + HOST_CANDIDATE,
+        HOST_CANDIDATE.removeprefix("candidate:"),
+        "candidate:842163049 1 udp 1677729535 203.0.113.7 46154 typ srflx raddr 10.0.17.1 rport 46154"
+        " generation 0 ufrag EEtu network-id 3 network-cost 10",
+        "candidate:3 1 tcp 1518280447 fd00::1 9 typ host tcptype active generation 0 ufrag x network-id 1",
+        "candidate:4 1 UDP 2113937151 a2f5b3c1-0000-4000-8000-00805f9b34fb.local 50000 typ host ufrag ",
+        "candidate:0 2 UDP 2122187006 192.168.1.5 40000 typ relay raddr 0.0.0.0 rport 0",
+    ],
+)
+def test_a_candidate_of_a_real_client_passes(text: str) -> None:
+    check_candidate(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "nonsense",
+        "candidate:",
+        "candidate:1 1 UDP 1 192.0.2.1 1",
+        "candidate:1 257 UDP 1 192.0.2.1 1 typ host",
+        "candidate:1 1 UDP 4294967296 192.0.2.1 1 typ host",
+        "candidate:1 1 UDP 1 192.0.2.1 65536 typ host",
+        "candidate:1 1 UDP 1 192.0.2.1 -1 typ host",
+        "candidate:1 1 UDP 1 192.0.2.1\r\na=x 1 typ host",
+        "candidate:1 1 UDP 1 192.0.2.1 1 typ host\r\na=fingerprint:x",
+        "candidate:" + "1" * 33 + " 1 UDP 1 192.0.2.1 1 typ host",
+    ],
+)
+def test_what_is_no_candidate_is_refused(text: str) -> None:
+    with pytest.raises(RemoteProtocolError) as caught:
+        check_candidate(text)
+    assert caught.value.code is ErrorCode.INVALID_CANDIDATE
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
+    max_leaves=12,
+)
+FIELDS = st.sampled_from(
+    [
+        "type",
+        "id",
+        "data",
+        "sdp",
+        "tracks",
+        "candidate",
+        "sdpMid",
+        "sdpMLineIndex",
+        "user_id",
+        "name",
+        "room_id",
+    ]
+)
+
+
+@given(
+    frame=st.dictionaries(FIELDS, JSON, max_size=6),
+    name=st.sampled_from([*messages.CLIENT_TYPES, "ice_candidate"]),
+    data=st.none() | JSON | st.dictionaries(FIELDS, JSON, max_size=6),
+)
+def test_json_of_any_shape_is_a_message_or_a_typed_error(
+    frame: dict[str, object], name: str, data: object
+) -> None:
+    try:
+        incoming = decode(json.dumps({**frame, "type": name, "data": data}))
+    except DecodeError as error:
+        assert len(messages.encode(messages.error(error.code, error.message, error.id))) < 2000
+    else:
+        assert isinstance(incoming.message, messages.CLIENT_TYPES[name.replace("_", "-")])
+
+
+def test_an_answer_stands_in_data_and_at_the_top_only_for_clients_that_read_it_there() -> None:
+    track = TrackInfo("ada", "TR_1", "video", Source.CAMERA)
+    event = AnswerMade("v=0", {"0": SectionInfo(track, None)}, ())
+    plain = wire(messages.answer(event, Dialect(0), "c-1")[0])
+    assert plain == {
+        "type": "answer",
+        "id": "c-1",
+        "data": {
+            "type": "answer",
+            "sdp": "v=0",
+            "tracks": {"0": {"user_id": "ada", "track": "TR_1", "kind": "video", "source": "camera"}},
+        },
+    }
+    assert wire(messages.answer(event, Dialect.TOP_LEVEL_SDP, "c-1")[0]) == {**plain, "sdp": "v=0"}
+
+
+@pytest.mark.parametrize(
+    ("dialect", "name", "is_lifted"),
+    [
+        (Dialect(0), "ice-candidate", False),
+        (Dialect.UNDERSCORES, "ice_candidate", False),
+        (Dialect.TOP_LEVEL_SDP, "ice-candidate", True),
+        (Dialect.TOP_LEVEL_CANDIDATE, "ice-candidate", True),
+    ],
+)
+def test_our_candidates_follow_the_first_answer_in_the_words_of_the_client(
+    dialect: Dialect, name: str, is_lifted: bool
+) -> None:
+    candidate: dict[str, str | int] = {"candidate": HOST_CANDIDATE, "sdpMid": "0", "sdpMLineIndex": 0}
+    frame = wire(messages.answer(AnswerMade("v=0", {}, (candidate,)), dialect, None)[1])
+    expected = {"type": name, "data": candidate}
+    assert frame == ({**expected, "candidate": candidate} if is_lifted else expected)
+
+
+def test_an_offer_carries_its_id_and_names_both_directions_of_a_section() -> None:
+    theirs = TrackInfo("ada", "TR_1", "audio", Source.MICROPHONE)
+    own = TrackInfo("grace", "TR_2", "audio", Source.MICROPHONE)
+    sections = {"0": SectionInfo(theirs, own), "1": SectionInfo(None, own)}
+    frame = wire(messages.offer(OfferMade("offer-1", "v=0", sections), Dialect(0)))
+    assert frame["id"] == "offer-1"
+    both, sent = frame["data"]["tracks"]["0"], frame["data"]["tracks"]["1"]
+    assert (both["user_id"], both["own"]["track"]) == ("ada", "TR_2")
+    assert (sent["user_id"], "own" in sent) == ("grace", False)
+
+
+def person(user_id: str, role: Role) -> ParticipantInfo:
+    return ParticipantInfo(
+        user_id, user_id.title(), role, AT, (TrackInfo(user_id, "TR_1", "audio", Source.MICROPHONE),)
+    )
+
+
+def test_the_list_of_participants_is_ours_and_that_of_the_original_code() -> None:
+    event = ParticipantList((person("ada", Role.HOST), person("grace", Role.GUEST)))
+    [frame] = [wire(frame) for frame in messages.news(event)]
+    ada = {
+        "user_id": "ada",
+        "id": "ada",
+        "name": "Ada",
+        "role": "host",
+        "status": "in_room",
+        "joined_at": "2026-11-23T10:00:00Z",
+        "tracks": [{"track": "TR_1", "kind": "audio", "source": "microphone", "muted": False}],
+    }
+    grace = {**ada, "user_id": "grace", "id": "grace", "name": "Grace", "role": "guest"}
+    data = {"participants": [ada, grace], "host": ada, "guests": {"grace": grace}, "count": 2}
+    assert frame == {"type": "participants", "data": data}
+
+
+def test_the_list_has_no_host_when_there_is_none() -> None:
+    [frame] = [wire(frame) for frame in messages.news(ParticipantList(()))]
+    assert frame["data"] == {"participants": [], "guests": {}, "count": 0}
+
+
+def test_a_departure_is_told_in_our_words_and_in_those_of_the_original_code() -> None:
+    frames = [wire(frame) for frame in messages.news(ParticipantLeft("ada", LeaveReason.LEFT))]
+    assert frames == [
+        {"type": "participant-left", "data": {"user_id": "ada", "reason": "left"}},
+        {"type": "leave", "data": {"user_id": "ada"}, "from": "ada"},
+    ]
+
+
+@pytest.mark.parametrize(("role", "types"), [(Role.HOST, ["join"]), (Role.GUEST, ["join", "allow"])])
+def test_a_guest_is_allowed_right_after_the_acknowledgement(role: Role, types: list[str]) -> None:
+    welcome = Welcome((), LimitsData(10, 20.0), "1.2.3")
+    frames = messages.acknowledgement(Joined("room", person("ada", role)), welcome, 5)
+    assert [frame.type for frame in frames] == types
+    first = wire(frames[0])
+    assert first["id"] == 5
+    assert first["data"] == {
+        "user_id": "ada",
+        "id": "ada",
+        "name": "Ada",
+        "role": role.value,
+        "room_id": "room",
+        "ice_servers": [],
+        "limits": {"message_bytes": 10, "messages_per_second": 20.0},
+        "server": {"version": "1.2.3"},
+    }

@@ -1,0 +1,453 @@
+"""Rooms with a connection that only takes notes: who hears what, who is host, who receives which track."""
+
+from collections.abc import Callable
+
+import pytest
+
+from kaamos.errors import ErrorCode, RemoteProtocolError
+from kaamos.events import (
+    AnswerMade,
+    Joined,
+    LeaveReason,
+    OfferMade,
+    ParticipantJoined,
+    ParticipantLeft,
+    ParticipantList,
+    Role,
+    RoomEvent,
+    Source,
+)
+from kaamos.room.participant import Participant, stream_id_of
+from kaamos.room.room import SMALL_ROOM, Room, Rooms
+from tests.support.fake_connection import FakeConnection, FakeConnections
+
+
+class World:
+    """Rooms with a clock of their own, and what each member heard."""
+
+    def __init__(
+        self, ttl_s: float = 100, max_rooms: int = 0, max_participants: int = 0, slots: int = 16
+    ) -> None:
+        self.now = 1000.0
+        self.connections = FakeConnections(slots)
+        self.heard: dict[str, list[RoomEvent]] = {}
+        self.removed: dict[str, str] = {}
+        self.rooms = Rooms(
+            self.connections,  # type: ignore[arg-type]
+            ttl_s=ttl_s,
+            max_rooms=max_rooms,
+            max_participants=max_participants,
+            clock=lambda: self.now,
+        )
+
+    def join(self, user_id: str, room_id: str = "room") -> Participant:
+        heard: list[RoomEvent] = []
+        participant = self.rooms.enter(room_id).join(
+            user_id, None, outbox=heard.append, on_removed=lambda reason: self.note(user_id, reason)
+        )
+        self.heard[user_id] = heard
+        return participant
+
+    def note(self, user_id: str, reason: str) -> None:
+        self.removed[user_id] = reason
+
+    def publish(self, user_id: str, room_id: str = "room") -> Participant:
+        participant = self.join(user_id, room_id)
+        participant.receive_offer("send audio 0\nsend video 1", {})
+        return participant
+
+    def connection(self, user_id: str) -> FakeConnection:
+        return self.connections.by_user[user_id]
+
+    def receives(self, user_id: str) -> set[tuple[str, str]]:
+        """Return (publisher, kind) of what a member's connection plays."""
+        return {(stream, kind.value) for _, kind, stream, _ in self.connection(user_id).playing.values()}
+
+    def types(self, user_id: str) -> list[type]:
+        """Return what a member heard since the last look."""
+        types = [type(event) for event in self.heard[user_id]]
+        self.heard[user_id].clear()
+        return types
+
+    def last_list(self, user_id: str) -> ParticipantList:
+        return next(event for event in reversed(self.heard[user_id]) if isinstance(event, ParticipantList))
+
+
+def code_of(call: Callable[[], object]) -> ErrorCode:
+    with pytest.raises(RemoteProtocolError) as caught:
+        call()
+    return caught.value.code
+
+
+def test_the_newcomer_is_told_of_itself_and_everybody_and_the_others_of_the_newcomer() -> None:
+    world = World()
+    world.join("ada")
+    assert world.types("ada") == [Joined, ParticipantList]
+    world.join("grace")
+    assert world.types("grace") == [Joined, ParticipantList]
+    assert world.types("ada") == [ParticipantJoined, ParticipantList]
+
+
+def test_the_first_is_host_and_the_one_longest_there_is_the_next() -> None:
+    world = World()
+    ada, grace, edsger = (world.join(name) for name in ("ada", "grace", "edsger"))
+    assert [member.role for member in (ada, grace, edsger)] == [Role.HOST, Role.GUEST, Role.GUEST]
+    ada.leave(LeaveReason.LEFT)
+    assert [member.role for member in (grace, edsger)] == [Role.HOST, Role.GUEST]
+    roles = {person.user_id: person.role for person in world.last_list("edsger").participants}
+    assert roles == {"grace": Role.HOST, "edsger": Role.GUEST}
+
+
+def test_a_departure_is_told_once_with_its_reason() -> None:
+    world = World()
+    ada = world.join("ada")
+    world.join("grace")
+    world.types("grace")
+    ada.leave(LeaveReason.LEFT)
+    ada.leave(LeaveReason.DISCONNECTED)
+    assert [event for event in world.heard["grace"] if isinstance(event, ParticipantLeft)] == [
+        ParticipantLeft("ada", LeaveReason.LEFT)
+    ]
+    assert not world.removed
+
+
+def test_a_late_goodbye_does_not_remove_who_has_the_same_id_now() -> None:
+    world = World()
+    old = world.join("ada")
+    old.leave(LeaveReason.LEFT)
+    world.join("ada")
+    old.leave(LeaveReason.DISCONNECTED)
+    assert list(world.rooms.enter("room").participants) == ["ada"]
+
+
+def test_the_same_id_twice_is_refused_and_the_first_stays() -> None:
+    world = World()
+    world.join("ada")
+    assert code_of(lambda: world.join("ada")) is ErrorCode.DUPLICATE_IDENTITY
+    world.join("ada", "elsewhere")
+    assert list(world.rooms.enter("room").participants) == ["ada"]
+
+
+def test_a_full_room_is_full_until_somebody_leaves() -> None:
+    world = World(max_participants=2)
+    ada = world.join("ada")
+    world.join("grace")
+    assert code_of(lambda: world.join("edsger")) is ErrorCode.ROOM_FULL
+    ada.leave(LeaveReason.LEFT)
+    world.join("edsger")
+
+
+def test_who_has_no_id_gets_one_that_can_stand_in_an_msid() -> None:
+    world = World()
+    room = world.rooms.enter("room")
+    ids = {
+        room.join(None, None, outbox=lambda event: None, on_removed=lambda reason: None).user_id
+        for _ in range(3)
+    }
+    assert len(ids) == 3
+    assert all(stream_id_of(id) == id for id in ids)
+
+
+def test_everybody_receives_what_everybody_else_publishes_whoever_came_first() -> None:
+    world = World()
+    for name in ("ada", "grace", "edsger"):
+        world.publish(name)
+    for name in ("ada", "grace", "edsger"):
+        others = {"ada", "grace", "edsger"} - {name}
+        assert world.receives(name) == {(other, kind) for other in others for kind in ("audio", "video")}
+
+
+def test_a_member_without_a_connection_gets_everything_with_its_first_offer() -> None:
+    world = World()
+    watcher = world.join("watcher")
+    world.publish("ada")
+    assert "watcher" not in world.connections.by_user
+    answer = watcher.receive_offer("take video 0", {})
+    assert world.receives("watcher") == {("ada", "audio"), ("ada", "video")}
+    assert answer.sections == {}, "the answer is older than what is played next"
+    assert len(answer.candidates) == 2
+    assert watcher.receive_offer("take video 0", {}).candidates == ()
+
+
+def test_a_refused_first_offer_can_be_followed_by_a_right_one() -> None:
+    world = World()
+    world.publish("ada")
+    grace = world.join("grace")
+    assert code_of(lambda: grace.receive_offer("bad", {})) is ErrorCode.INVALID_SDP
+    assert world.receives("grace") == set()
+    world.publish("edsger")
+    assert len(grace.receive_offer("send audio 0", {}).candidates) == 2
+    assert len(world.receives("grace")) == 4
+
+
+def test_a_track_that_ends_is_taken_from_those_who_received_it() -> None:
+    world = World()
+    ada = world.publish("ada")
+    world.publish("grace")
+    ada.receive_offer("send audio 0", {})
+    assert world.receives("grace") == {("ada", "audio")}
+    assert [publication.kind for publication in ada.publications.values()] == ["audio"]
+
+
+async def test_who_leaves_is_taken_from_the_others_and_its_connection_is_closed() -> None:
+    world = World()
+    ada = world.publish("ada")
+    world.publish("grace")
+    ada.leave(LeaveReason.LEFT)
+    assert world.receives("grace") == set()
+    await world.rooms.close()
+    assert world.connection("ada").is_closed
+    assert world.connection("grace").is_closed
+
+
+async def test_a_lost_connection_removes_its_participant_and_tells_its_client_and_the_others() -> None:
+    world = World()
+    ada = world.publish("ada")
+    world.publish("grace")
+    ada.on_closed("consent lost")
+    assert world.removed == {"ada": "consent lost"}
+    assert ParticipantLeft("ada", LeaveReason.CONNECTION_LOST) in world.heard["grace"]
+    ada.on_closed("again")
+    assert world.removed == {"ada": "consent lost"}
+    await world.rooms.close()
+
+
+def test_tracks_beyond_the_slots_wait_and_the_longest_waiting_is_next() -> None:
+    world = World(slots=1)
+    ada, grace, edsger = (world.publish(name) for name in ("ada", "grace", "edsger"))
+    watcher = world.join("watcher")
+    watcher.receive_offer("take", {})
+    assert world.receives("watcher") == {("ada", "audio"), ("ada", "video")}
+    grace.receive_offer("send video 1", {})  # its audio, which waited, is gone
+    ada.receive_offer("send nothing", {})
+    assert world.receives("watcher") == {("edsger", "audio"), ("grace", "video")}
+    grace.receive_offer("send nothing", {})
+    assert world.receives("watcher") == {("edsger", "audio"), ("edsger", "video")}
+    edsger.receive_offer("send nothing", {})
+    assert world.receives("watcher") == set()
+
+
+def test_what_waits_is_tried_again_with_every_description() -> None:
+    world = World(slots=0)
+    world.publish("ada")
+    watcher = world.join("watcher")
+    watcher.receive_offer("take", {})
+    connection = world.connection("watcher")
+    connection.slots = 16
+    watcher.receive_offer("take", {})
+    assert world.receives("watcher") == {("ada", "audio"), ("ada", "video")}
+
+
+async def test_a_waiting_member_that_leaves_is_forgotten_by_the_publications() -> None:
+    world = World(slots=0)
+    ada = world.publish("ada")
+    watcher = world.join("watcher")
+    watcher.receive_offer("take", {})
+    [audio, video] = ada.publications.values()
+    assert list(audio.subscriptions) == list(video.subscriptions) == ["watcher"]
+    watcher.leave(LeaveReason.LEFT)
+    assert audio.subscriptions == video.subscriptions == {}
+    await world.rooms.close()
+
+
+def test_an_offer_names_what_it_carries_and_the_same_offer_again_keeps_its_id() -> None:
+    world = World()
+    ada = world.publish("ada")
+    grace = world.publish("grace")
+    connection = world.connection("grace")
+    connection.offer()
+    connection.offer()
+    first, again = (event for event in world.heard["grace"] if isinstance(event, OfferMade))
+    assert first == again
+    received = {info.receives.track for info in first.sections.values() if info.receives}
+    assert received == {publication.track_id for publication in ada.publications.values()}
+    sent = {mid: info.sends.track for mid, info in first.sections.items() if info.sends}
+    assert sent == {mid: publication.track_id for mid, publication in grace.publications.items()}
+    assert all(track.startswith("TR_") for track in received | set(sent.values()))
+
+
+def test_an_answer_fits_the_offer_that_stands() -> None:
+    world = World()
+    world.publish("ada")
+    grace = world.publish("grace")
+    assert code_of(lambda: grace.receive_answer("v=0", {}, None)) is ErrorCode.STALE_NEGOTIATION
+    world.connection("grace").offer()
+    assert code_of(lambda: grace.receive_answer("v=0", {}, "offer-0")) is ErrorCode.STALE_NEGOTIATION
+    assert code_of(lambda: grace.receive_answer("bad", {}, "offer-1")) is ErrorCode.INVALID_SDP
+    grace.receive_answer("send audio 0\nsend video 1", {}, "offer-1")
+    assert code_of(lambda: grace.receive_answer("v=0", {}, "offer-1")) is ErrorCode.STALE_NEGOTIATION
+
+
+def test_a_crossing_offer_is_refused_and_changes_nothing() -> None:
+    world = World()
+    world.publish("ada")
+    grace = world.publish("grace")
+    world.connection("grace").offer()
+    assert code_of(lambda: grace.receive_offer("send nothing", {})) is ErrorCode.GLARE
+    assert len(grace.publications) == 2
+
+
+def test_a_client_may_start_to_send_with_its_answer() -> None:
+    world = World()
+    world.publish("ada")
+    grace = world.join("grace")
+    grace.receive_offer("take video 0", {})
+    world.connection("grace").offer()
+    grace.receive_answer("send video s0", {"s0": Source.SCREEN_SHARE}, None)
+    assert ("grace", "video") in world.receives("ada")
+    assert grace.publications["s0"].source is Source.SCREEN_SHARE
+
+
+def test_the_source_is_what_the_client_says_where_it_fits_the_kind() -> None:
+    world = World()
+    ada = world.join("ada")
+    hints = {"0": Source.SCREEN_SHARE_AUDIO, "1": Source.MICROPHONE, "2": Source.SCREEN_SHARE}
+    ada.receive_offer("send audio 0\nsend video 1\nsend video 2", hints)
+    sources = {mid: publication.source for mid, publication in ada.publications.items()}
+    assert sources == {"0": Source.SCREEN_SHARE_AUDIO, "1": Source.CAMERA, "2": Source.SCREEN_SHARE}
+
+
+def test_a_source_that_changes_is_told_with_the_same_track() -> None:
+    world = World()
+    ada = world.publish("ada")
+    [before] = [p for p in ada.publications.values() if p.kind == "video"]
+    world.types("ada")
+    ada.receive_offer("send audio 0\nsend video 1", {"1": Source.SCREEN_SHARE})
+    tracks = world.last_list("ada").participants[0].tracks
+    assert [(track.track, track.source) for track in tracks if track.kind == "video"] == [
+        (before.track_id, Source.SCREEN_SHARE)
+    ]
+    world.types("ada")
+    ada.receive_offer("send audio 0\nsend video 1", {})
+    assert world.types("ada") == [], "nothing changed, nothing is told"
+
+
+def test_new_tracks_are_told_once_for_each_description() -> None:
+    world = World()
+    world.join("watcher")
+    world.join("ada")
+    world.types("watcher")
+    participant = world.rooms.enter("room").participants["ada"]
+    participant.receive_offer("send audio 0\nsend video 1", {})
+    assert world.types("watcher") == [ParticipantList]
+
+
+def test_large_rooms_are_told_changes_only_and_newcomers_the_whole() -> None:
+    world = World()
+    for n in range(SMALL_ROOM):
+        world.join(f"m{n}")
+    world.types("m0")
+    last = world.join("last")
+    assert world.types("m0") == [ParticipantJoined]
+    assert world.types("last") == [Joined, ParticipantList]
+    last.receive_offer("send audio 0", {})
+    assert world.types("m1")[-1] is ParticipantJoined
+    world.rooms.enter("room").participants["m0"].leave(LeaveReason.LEFT)
+    assert world.types("last") == [ParticipantLeft, ParticipantList], "there is a new host"
+
+
+def test_a_list_for_all_is_one_object() -> None:
+    world = World()
+    for name in ("ada", "grace", "edsger"):
+        world.join(name)
+    assert world.last_list("ada") is world.last_list("edsger")
+
+
+@pytest.mark.parametrize(
+    ("user_id", "stream_id"),
+    [
+        ("ada", "ada"),
+        ("ada@example.org", "ada%40example.org"),
+        ("Ада", "%D0%90%D0%B4%D0%B0"),
+        ("a b%", "a%20b%25"),
+    ],
+)
+def test_a_stream_id_is_the_user_id_where_sdp_allows_it(user_id: str, stream_id: str) -> None:
+    assert stream_id_of(user_id) == stream_id
+
+
+# Rooms come and go.
+
+
+def test_a_room_expires_when_nobody_was_there_for_its_time() -> None:
+    world = World(ttl_s=100)
+    world.rooms.create("room")
+    world.now += 99
+    ada = world.join("ada")
+    world.now += 1000
+    world.rooms.expire()
+    assert world.rooms.find("room") is not None, "somebody is in it"
+    ada.leave(LeaveReason.LEFT)
+    world.now += 99
+    assert world.rooms.find("room") is not None
+    world.now += 1
+    assert world.rooms.find("room") is None
+
+
+def test_expired_rooms_are_forgotten_without_being_asked_for() -> None:
+    world = World(ttl_s=100, max_rooms=1)
+    world.rooms.create("one")
+    world.now += 100
+    world.rooms.expire()
+    world.rooms.create("two")
+
+
+def test_rooms_without_a_limit_stay() -> None:
+    world = World(ttl_s=0)
+    room = world.rooms.create("room")
+    world.now += 1e9
+    assert world.rooms.find("room") is room
+    assert room.expires_at is None
+
+
+def test_there_are_so_many_rooms_and_no_more() -> None:
+    world = World(max_rooms=2)
+    world.rooms.create("one")
+    world.rooms.create("two")
+    assert code_of(lambda: world.rooms.create("three")) is ErrorCode.RATE_LIMITED
+    assert code_of(lambda: world.rooms.enter("three")) is ErrorCode.RATE_LIMITED
+    assert world.rooms.create("one") is world.rooms.enter("one")
+
+
+def test_a_room_that_a_join_made_gives_way_when_it_is_empty() -> None:
+    world = World(max_rooms=2)
+    ada = world.join("ada", "one")
+    world.rooms.create("two")
+    assert code_of(lambda: world.rooms.create("three")) is ErrorCode.RATE_LIMITED
+    ada.leave(LeaveReason.LEFT)
+    assert world.rooms.find("one") is not None
+    world.rooms.create("three")
+    assert world.rooms.find("one") is None
+    assert world.rooms.find("two") is not None
+
+
+def test_a_creator_may_ask_for_less_than_the_server_allows_and_not_for_more() -> None:
+    world = World(ttl_s=100, max_participants=5)
+    small = world.rooms.create("small", max_participants=1, ttl_s=10)
+    assert (small.max_participants, small.ttl_s) == (1, 10)
+    large = world.rooms.create("large", max_participants=50, ttl_s=1000)
+    assert (large.max_participants, large.ttl_s) == (5, 100)
+    free = World(ttl_s=0).rooms.create("free", max_participants=50, ttl_s=10)
+    assert (free.max_participants, free.ttl_s) == (50, 10)
+
+
+@pytest.mark.parametrize("room_id", ["", "a b", "ä", "x" * 65, "a/b", "a\n", "..", "%41"])
+def test_what_cannot_be_a_room_id_is_refused(room_id: str) -> None:
+    world = World()
+    assert code_of(lambda: world.rooms.enter(room_id)) is ErrorCode.INVALID_ROOM_ID
+    assert code_of(lambda: world.rooms.create(room_id)) is ErrorCode.INVALID_ROOM_ID
+
+
+def test_generated_ids_are_ten_letters_and_digits() -> None:
+    rooms = World().rooms
+    made: list[Room] = [rooms.create() for _ in range(20)]
+    assert len({room.room_id for room in made}) == 20
+    assert all(len(room.room_id) == 10 and room.room_id.isalnum() for room in made)
+
+
+def test_an_answer_lists_the_clients_own_tracks() -> None:
+    world = World()
+    answer = world.join("ada").receive_offer("send video 1", {})
+    assert isinstance(answer, AnswerMade)
+    assert answer.sections["1"].sends is not None
+    assert answer.sections["1"].sends.user_id == "ada"
