@@ -132,8 +132,8 @@ def environment_readers(modules: Iterable[Module]) -> Iterator[str]:
         if module.name == "config":
             continue
         for node in ast.walk(module.tree):
-            named = isinstance(node, ast.Attribute) and node.attr in ("environ", "environb", "getenv")
-            if named or (isinstance(node, ast.Name) and node.id in ("environ", "getenv")):
+            name = getattr(node, "attr", None) or getattr(node, "id", None)
+            if isinstance(node, ast.Attribute | ast.Name) and name in ("environ", "environb", "getenv"):
                 yield f"{module.name}:{node.lineno} reads the environment; only config may"
 
 

@@ -9,10 +9,10 @@ import asyncio
 import contextlib
 import fractions
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 from unittest import mock
 
 import aiohttp
@@ -169,7 +169,7 @@ class OriginalClient:
             failures = [result for result in results if isinstance(result, Exception)]
             assert failures == []
 
-    def _start(self, work: "asyncio._CoroutineLike[None]") -> None:
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
         self._tasks.add(asyncio.create_task(work))
 
     async def _offer(self) -> None:
@@ -200,15 +200,15 @@ class OriginalClient:
     def _take_track(self, track: MediaStreamTrack) -> None:
         if track.kind == "video":
             self.pictures.append(Seen())
-            self._start(self._take_frames(track, self.pictures[-1]))
+            self._start(self._take_frames(track, self.pictures[-1].take))
         else:
             self.sounds.append(Heard())
-            self._start(self._take_frames(track, self.sounds[-1]))
+            self._start(self._take_frames(track, self.sounds[-1].take))
 
-    async def _take_frames(self, track: MediaStreamTrack, receiver: Seen | Heard) -> None:
+    async def _take_frames(self, track: MediaStreamTrack, take: Callable[[Any], None]) -> None:
         with contextlib.suppress(MediaStreamError):  # the track has ended
             while True:
-                receiver.take(await track.recv())
+                take(await track.recv())
 
 
 def _as_ice_candidate(candidate: dict[str, str | int]) -> RTCIceCandidate:
