@@ -99,6 +99,11 @@ class Sockets:
                 self._not_pending(address)
                 self._failures.count(address, self._rooms.clock())
 
+    @property
+    def pending(self) -> int:
+        """Return how many have not joined yet."""
+        return self._pending.total()
+
     async def close(self) -> None:
         """Let no client in any more, tell all that the server goes away, and wait until they are gone."""
         self._is_draining = True
@@ -136,6 +141,11 @@ class HttpServer:
         # Requests are in nobody's log: their paths are the keys to the rooms.
         self._runner = web.AppRunner(self.app, access_log=None, shutdown_timeout=CLOSE_TIMEOUT_S)
         self.port = 0
+
+    @property
+    def pending_sockets(self) -> int:
+        """Return how many sockets have not joined a room yet."""
+        return self._sockets.pending
 
     async def start(self) -> None:
         """Listen.  Raises ConfigError where the address cannot be had."""

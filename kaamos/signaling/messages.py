@@ -367,23 +367,6 @@ class Welcome:
     version: str
 
 
-SERVER_TYPES = frozenset(
-    {
-        "join",
-        "allow",
-        "participants",
-        "participant-joined",
-        "participant-left",
-        "leave",
-        "offer",
-        "answer",
-        "ice-candidate",
-        "error",
-        "pong",
-    }
-)
-
-
 def encode(frame: Frame) -> str:
     """Return the text of a frame."""
     return msgspec.json.encode(frame).decode()

@@ -37,6 +37,8 @@ _CODES = {
     500: ErrorCode.INTERNAL.value,
 }
 
+_STATIC_TYPES = {".js": "text/javascript; charset=utf-8", ".css": "text/css; charset=utf-8"}
+
 _PAGE_HEADERS = {
     "Content-Security-Policy": (
         "default-src 'self'; connect-src 'self' ws: wss:; img-src 'self' data:; media-src 'self' blob:;"
@@ -157,7 +159,8 @@ class Rest:
         path = WEB_FOLDER / request.match_info["name"]  # the route lets plain names pass only
         if not path.is_file():
             raise web.HTTPNotFound
-        return web.FileResponse(path, headers={"Cache-Control": "no-cache"})
+        headers = {"Content-Type": _STATIC_TYPES[path.suffix], "Cache-Control": "no-cache"}
+        return web.FileResponse(path, headers=headers)
 
     def _limit(self, limit: AddressLimit, request: web.Request) -> None:
         wait_s = limit.take(request.remote or "", self._rooms.clock())

@@ -101,7 +101,8 @@ class Socket:
             if timer is not None:
                 timer.cancel()
             self._session.end()
-            self._leave(LeaveReason.LEFT if self._ws.close_code == CLOSE_NORMAL else LeaveReason.DISCONNECTED)
+            has_left = self._ws.close_code == CLOSE_NORMAL and not self._outbox.is_closing
+            self._leave(LeaveReason.LEFT if has_left else LeaveReason.DISCONNECTED)
             self._outbox.close(CLOSE_NORMAL, "")
             await writer
 

@@ -1,6 +1,20 @@
 """Clients meet in a room over WebSockets: who hears what, and what happens to those who misbehave."""
 
-from tests.support.signaling_client import site
+import asyncio
+
+import aiohttp
+import pytest
+
+from kaamos.room.participant import Participant
+from kaamos.signaling import outbox
+from tests.support.signaling_client import PATIENCE_S, site, until
+
+CANDIDATE = "candidate:1 1 UDP 2122252543 192.168.1.5 54321 typ host"
+
+UPGRADE = (
+    b"GET /ws/room HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+)
 
 
 async def test_two_clients_join_and_see_each_other() -> None:
@@ -38,3 +52,366 @@ async def test_an_offer_is_answered_under_its_id_and_our_candidates_follow_once(
         await ada.say("offer", {"sdp": "send audio 0"}, id="c-2")
         assert (await ada.hear("answer"))["id"] == "c-2"
         assert [message["type"] for message in await ada.hear_all()] == []
+
+
+# Forms of the original clients.
+
+
+async def test_a_client_of_the_original_sample_page_is_understood_and_understands() -> None:
+    async with site() as served:
+        page = await served.connect("r1")
+        await page.say("join", room_id="r1")
+        await page.say("offer", sdp="send audio 0\nsend video 1")
+        candidate = {"candidate": CANDIDATE, "sdpMid": "0", "sdpMLineIndex": 0}
+        await page.say("ice-candidate", candidate=candidate)
+        answer = await page.hear("answer")
+        assert answer["sdp"] == answer["data"]["sdp"]
+        assert set((await page.hear("ice-candidate"))["candidate"]) == {
+            "candidate",
+            "sdpMid",
+            "sdpMLineIndex",
+        }
+        await served.published("ada", "r1")
+        [connection] = [c for user, c in served.connections.by_user.items() if user != "ada"]
+        connection.offer()
+        offer = await page.hear("offer")
+        assert offer["sdp"].startswith("offer of")
+        await page.say("answer", sdp="send audio 0\nsend video 1")
+        assert "error" not in [message["type"] for message in await page.hear_all()]
+
+
+async def test_a_client_of_the_original_code_is_understood_and_understands() -> None:
+    async with site() as served:
+        host = await served.joined("ada")
+        guest = await served.connect()
+        await guest.say("join", {"user_id": 42, "name": "Grace", "role": "guest"}, room_id="room")
+        assert (await guest.hear("allow"))["data"] == {"user_id": "42"}
+        await guest.say("ice_candidate", {"candidate": CANDIDATE, "sdpMid": "0", "sdpMLineIndex": 0})
+        await guest.say("offer", {"type": "offer", "sdp": "send audio 0"})
+        await guest.hear("answer")
+        first = await guest.hear("ice_candidate")
+        assert "candidate" not in first
+        assert first["data"]["sdpMid"] == "0"
+        await guest.ws.close()
+        left = await host.hear("leave")
+        assert left["from"] == "42"
+
+
+async def test_a_room_id_in_the_join_is_that_of_the_path_or_none() -> None:
+    async with site() as served:
+        client = await served.connect("one")
+        await client.say("join", {"room_id": "two"}, id=1)
+        error = await client.hear("error")
+        assert (error["data"]["code"], error["id"]) == ("BAD_MESSAGE", 1)
+        await client.say("join", {"room_id": "one"})
+        assert (await client.hear("join"))["data"]["room_id"] == "one"
+
+
+# Tracks.
+
+
+async def test_everybody_learns_of_tracks_by_the_list_and_by_the_offers_that_carry_them() -> None:
+    async with site() as served:
+        ada = await served.published("ada")
+        grace = await served.published("grace")
+        people = (await ada.hear("participants"))["data"]["participants"]
+        while not people[-1]["tracks"]:
+            people = (await ada.hear("participants"))["data"]["participants"]
+        assert [track["kind"] for track in people[1]["tracks"]] == ["audio", "video"]
+        served.connections.by_user["ada"].offer()
+        tracks = (await ada.hear("offer"))["data"]["tracks"]
+        assert {(entry["user_id"], entry["source"]) for entry in tracks.values()} == {
+            ("ada", "microphone"),
+            ("ada", "camera"),
+            ("grace", "microphone"),
+            ("grace", "camera"),
+        }
+        named = {entry["track"] for entry in tracks.values() if entry["user_id"] == "grace"}
+        assert named == {track["track"] for track in people[1]["tracks"]}
+        await grace.ws.close()
+        await ada.hear("participant-left")
+        assert served.connections.by_user["ada"].playing == {}
+
+
+async def test_what_a_client_shares_is_named_as_it_says() -> None:
+    async with site() as served:
+        ada = await served.joined("ada")
+        hints = {"0": {"source": "screen_share"}}
+        await ada.say("offer", {"sdp": "send video 0", "tracks": hints})
+        assert (await ada.hear("answer"))["data"]["tracks"]["0"]["source"] == "screen_share"
+
+
+async def test_an_answer_to_an_offer_that_no_longer_stands_is_refused() -> None:
+    async with site() as served:
+        ada = await served.published("ada")
+        served.connections.by_user["ada"].offer()
+        id = (await ada.hear("offer"))["id"]
+        await ada.say("answer", {"sdp": "v=0"}, id="another")
+        assert await ada.error() == "STALE_NEGOTIATION"
+        await ada.say("answer", {"sdp": "send audio 0"}, id=id)
+        await ada.say("answer", {"sdp": "send audio 0"}, id=id)
+        assert await ada.error() == "STALE_NEGOTIATION"
+
+
+async def test_crossing_offers_and_text_that_is_no_sdp_are_named() -> None:
+    async with site() as served:
+        ada = await served.published("ada")
+        await ada.say("offer", {"sdp": "bad"}, id="c-9")
+        error = await ada.hear("error")
+        assert (error["data"]["code"], error["id"]) == ("INVALID_SDP", "c-9")
+        served.connections.by_user["ada"].offer()
+        await ada.say("offer", {"sdp": "send audio 0"})
+        assert await ada.error() == "GLARE"
+
+
+# Coming and going.
+
+
+async def test_a_second_join_is_refused_and_changes_nothing() -> None:
+    async with site() as served:
+        ada = await served.joined("ada")
+        await ada.say("join", {"user_id": "eve"}, id="again")
+        error = await ada.hear("error")
+        assert (error["data"]["code"], error["id"]) == ("ALREADY_JOINED", "again")
+        room = served.rooms.find("room")
+        assert room is not None
+        assert list(room.participants) == ["ada"]
+
+
+async def test_an_id_that_somebody_has_is_refused_and_another_may_follow() -> None:
+    async with site() as served:
+        ada = await served.joined("ada")
+        other = await served.connect()
+        await other.say("join", {"user_id": "ada"})
+        assert await other.error() == "DUPLICATE_IDENTITY"
+        await other.join("grace")
+        await ada.hear("participant-joined")
+
+
+async def test_who_says_leave_is_gone_and_its_socket_is_closed_in_order() -> None:
+    async with site() as served:
+        ada = await served.joined("ada")
+        grace = await served.joined("grace")
+        await grace.say("leave")
+        assert (await ada.hear("participant-left"))["data"] == {"user_id": "grace", "reason": "left"}
+        assert await grace.closed() == 1000
+
+
+@pytest.mark.parametrize(("code", "reason"), [(1000, "left"), (1001, "disconnected"), (4999, "disconnected")])
+async def test_who_closes_its_socket_is_gone_at_once(code: int, reason: str) -> None:
+    async with site() as served:
+        ada = await served.joined("ada")
+        grace = await served.published("grace")
+        await grace.ws.close(code=code)
+        assert (await ada.hear("participant-left"))["data"] == {"user_id": "grace", "reason": reason}
+        await until(lambda: served.connections.by_user["grace"].is_closed)
+
+
+async def test_who_is_cut_off_is_gone_at_once_and_a_guest_becomes_host() -> None:
+    async with site() as served:
+        ada = await served.joined("ada")
+        grace = await served.joined("grace")
+        transport = ada.ws.get_extra_info("socket")
+        assert transport is not None
+        ada.ws._response.connection.transport.abort()  # type: ignore[union-attr]
+        assert (await grace.hear("participant-left"))["data"]["reason"] == "disconnected"
+        assert (await grace.hear("participants"))["data"]["host"]["user_id"] == "grace"
+
+
+async def test_a_lost_media_connection_removes_its_participant() -> None:
+    async with site() as served:
+        ada = await served.joined("ada")
+        grace = await served.published("grace")
+        served.connections.by_user["grace"].events.on_closed("no consent")
+        assert (await ada.hear("participant-left"))["data"] == {
+            "user_id": "grace",
+            "reason": "connection_lost",
+        }
+        error = await grace.hear("error")
+        assert error["data"] == {"code": "INTERNAL", "message": "media connection lost: no consent"}
+        assert await grace.closed() == 1011
+
+
+async def test_a_socket_that_does_not_join_in_time_is_closed() -> None:
+    async with site(limits={"join_timeout_s": 0.05}) as served:
+        client = await served.connect()
+        await client.say("ping")
+        assert await client.error() == "NOT_JOINED"
+        assert await client.closed() == 4008
+
+
+async def test_a_full_server_makes_no_further_room_for_a_join() -> None:
+    async with site(rooms={"max_rooms": 1}) as served:
+        await served.joined("ada", "one")
+        other = await served.connect("two")
+        await other.say("join", {})
+        assert await other.error() == "RATE_LIMITED"
+
+
+# Bad input.
+
+
+async def test_wrong_frames_give_errors_and_the_connection_stays() -> None:
+    async with site() as served:
+        ada = await served.joined("ada")
+        for frame, code in [
+            ("", "BAD_MESSAGE"),
+            ("nonsense", "BAD_MESSAGE"),
+            ("[" * 5000, "BAD_MESSAGE"),
+            ('{"type": "dance"}', "UNKNOWN_TYPE"),
+            ('{"type": "offer"}', "BAD_MESSAGE"),
+            ('{"type": "ice-candidate", "candidate": "nonsense"}', "INVALID_CANDIDATE"),
+        ]:
+            await ada.ws.send_str(frame)
+            assert await ada.error() == code
+        await ada.ws.send_bytes(b'{"type": "ping"}')
+        assert await ada.error() == "BAD_MESSAGE"
+        await ada.ws.send_frame(b'{"type": "ping", "x": "\xff"}', aiohttp.WSMsgType.TEXT)
+        assert await ada.error() == "BAD_MESSAGE"
+        await ada.say("ping", id=5)
+        assert (await ada.hear("pong"))["id"] == 5
+
+
+async def test_a_large_message_passes_and_a_larger_one_is_refused_by_name() -> None:
+    async with site(limits={"message_bytes": 1000}) as served:
+        ada = await served.joined("ada")
+        message = '{"type": "ping", "data": {"x": "%s"}}'
+        room = 1000 - len(message % "")
+        await ada.ws.send_str(message % ("x" * room))
+        await ada.hear("pong")
+        await ada.ws.send_str(message % ("x" * (room + 1)))
+        assert await ada.error() == "MESSAGE_TOO_LARGE"
+        assert await ada.closed() == 1009
+
+
+async def test_a_huge_message_is_not_read() -> None:
+    async with site(limits={"message_bytes": 1000}) as served:
+        grace = await served.joined("grace")
+        ada = await served.joined("ada")
+        await ada.ws.send_str("x" * 100_000)
+        assert await ada.closed() == 1009
+        await grace.hear("participant-left")
+
+
+async def test_a_flood_is_refused_then_closed_and_the_others_do_not_notice() -> None:
+    async with site() as served:
+        grace = await served.joined("grace")
+        ada = await served.joined("ada")
+        for _ in range(400):
+            await ada.ws.send_str('{"type": "ping"}')
+        assert await ada.closed() == 4029
+        types = [message["type"] for message in ada.heard]
+        assert "pong" in types
+        assert "RATE_LIMITED" in [message["data"].get("code") for message in ada.heard]
+        await grace.hear("participant-left")
+        await grace.say("ping")
+        await grace.hear("pong")
+
+
+async def test_a_reader_that_is_too_slow_is_closed_and_the_others_do_not_notice() -> None:
+    async with site() as served:
+        grace = await served.joined("grace")
+        ada = await served.joined("ada")
+        room = served.rooms.find("room")
+        assert room is not None
+        slow = room.participants["ada"]
+        # A description for a room of hundreds, again and again, and nobody reads.
+        for n in range(200):
+            slow.on_offer(f"{n}" + "x" * 100_000)
+        assert await ada.closed() == 4030
+        assert (await grace.hear("participant-left"))["data"]["reason"] == "disconnected"
+        await grace.say("ping")
+        await grace.hear("pong")
+
+
+async def test_a_reader_that_never_reads_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outbox, "CLOSE_TIMEOUT_S", 0.1)
+    async with site() as served:
+        grace = await served.joined("grace")
+        _, writer = await asyncio.open_connection("127.0.0.1", served.http.port, limit=1)
+        writer.write(UPGRADE)
+        join = b'{"type":"join","user_id":"ada"}'
+        writer.write(bytes([0x81, 0x80 | len(join), 0, 0, 0, 0]) + join)
+        await grace.hear("participant-joined")
+        room = served.rooms.find("room")
+        assert room is not None
+        for n in range(400):
+            room.participants["ada"].on_offer(f"{n}" + "x" * 100_000)
+            if "ada" not in room.participants:
+                break
+        assert (await grace.hear("participant-left"))["data"]["user_id"] == "ada"
+        writer.close()
+
+
+async def test_a_failure_of_ours_closes_one_socket_and_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with site() as served:
+        grace = await served.joined("grace")
+        ada = await served.joined("ada")
+
+        def broken(self: Participant, *args: object) -> None:
+            raise KeyError("secret")
+
+        monkeypatch.setattr(Participant, "receive_offer", broken)
+        await ada.say("offer", {"sdp": "send audio 0"})
+        assert (await ada.hear("error"))["data"] == {"code": "INTERNAL", "message": "internal error"}
+        assert await ada.closed() == 1011
+        await grace.hear("participant-left")
+
+
+# Limits per address.
+
+
+async def test_sockets_that_fail_are_limited_and_those_that_join_are_not() -> None:
+    async with site(limits={"ws_per_minute": 2}) as served:
+        for n in range(5):
+            await served.joined(f"m{n}")
+        for _ in range(2):
+            client = await served.connect()
+            await client.ws.close()
+        await until(lambda: not served.http.pending_sockets)
+        with pytest.raises(aiohttp.WSServerHandshakeError) as caught:
+            await served.connect()
+        assert caught.value.status == 429
+        assert caught.value.headers is not None
+        assert 0 < int(caught.value.headers["Retry-After"]) <= 31
+        served.now += 30
+        await served.joined("late")
+
+
+async def test_sockets_that_wait_to_join_are_bounded() -> None:
+    async with site(limits={"ws_per_minute": 2}) as served:
+        waiting = [await served.connect() for _ in range(8)]
+        with pytest.raises(aiohttp.WSServerHandshakeError) as caught:
+            await served.connect()
+        assert caught.value.status == 429
+        await waiting[0].join("ada")
+        await served.connect()
+
+
+# The end.
+
+
+async def test_a_stop_tells_everybody_and_closes_their_connections() -> None:
+    async with site() as served:
+        ada = await served.published("ada")
+        silent = await served.connect()
+        stop = asyncio.create_task(served.http.stop())
+        assert await ada.closed() == 1001
+        assert ada.heard[-1]["data"]["code"] == "SERVER_DRAINING"
+        assert await silent.closed() == 1001
+        await stop
+        await served.rooms.close()
+        assert served.connections.by_user["ada"].is_closed
+        with pytest.raises(aiohttp.ClientConnectorError):
+            await served.connect()
+
+
+async def test_a_stop_does_not_wait_for_who_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outbox, "CLOSE_TIMEOUT_S", 0.1)
+    async with site() as served:
+        _, writer = await asyncio.open_connection("127.0.0.1", served.http.port)
+        writer.write(UPGRADE)
+        await until(lambda: served.http.pending_sockets > 0)
+        async with asyncio.timeout(PATIENCE_S):
+            await served.http.stop()
+        writer.close()

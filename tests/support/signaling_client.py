@@ -3,7 +3,7 @@
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -23,6 +23,13 @@ async def plain_guard(work: Awaitable[object]) -> object:
         return await work
     except Exception:
         return None
+
+
+async def until(is_true: Callable[[], bool]) -> None:
+    """Let the loop run until something inside the server has come true."""
+    async with asyncio.timeout(PATIENCE_S):
+        while not is_true():
+            await asyncio.sleep(0)
 
 
 class Client:
@@ -101,6 +108,7 @@ class Site:
         )
         self.http = HttpServer(config, self.rooms, guard=plain_guard, version="0")
         self.session = aiohttp.ClientSession()
+        self.clients: list[Client] = []  # a socket that nobody holds is closed by aiohttp
 
     @property
     def base(self) -> str:
@@ -108,7 +116,9 @@ class Site:
 
     async def connect(self, room_id: str = "room") -> Client:
         """Open a socket to a room."""
-        return Client(await self.session.ws_connect(f"{self.base}/ws/{room_id}", max_msg_size=0))
+        client = Client(await self.session.ws_connect(f"{self.base}/ws/{room_id}", max_msg_size=0))
+        self.clients.append(client)
+        return client
 
     async def joined(self, user_id: str, room_id: str = "room") -> Client:
         """Return a client that is in the room and has heard who is there."""
