@@ -29,9 +29,12 @@ cdef DropReason downtrack_decide(DownTrack *d, const Packet *p, uint64_t now_us,
         d.source_ssrc = p.ssrc
         d.clock_rate = p.clock_rate
         d.is_switching = False
-    elif p.ext_seq > r.highest_in + MAX_DROPOUT:
-        rewriter_rebase(r, p.ext_seq)
     out_seq[0] = rewriter_map(r, p.ext_seq)
+    if out_seq[0] > r.highest_out + MAX_DROPOUT:
+        # Measured on what goes out, for numbers that were left out count too: a jump of 2**15 would
+        # cost the receiver its rollover counter, and this SSRC with it (RFC 3711 section 3.3.1).
+        rewriter_rebase(r, p.ext_seq)
+        out_seq[0] = rewriter_map(r, p.ext_seq)
     if out_seq[0] == 0:
         return DROP_TOO_LATE
     out_timestamp[0] = p.timestamp + r.timestamp_offset
@@ -50,12 +53,15 @@ cdef DropReason downtrack_emit(WorkerCore *w, DownTrack *d, const Packet *p, uin
     cdef bint with_mid = not d.is_acknowledged and d.config.extension_ids[EXT_MID] != NO_EXTENSION
     if d.history != NULL:
         stored = history_place(d.history, out_seq)
+        if stored != NULL and stored.queued_us == w.now_us:
+            send_flush(w)                # what it held may still wait in this batch
     q = &stored.bytes[0] if stored != NULL else send_slot(w)
     length = rtp_write(q, p, d.config, with_mid, d.ssrc, out_seq, timestamp)
     if not srtp_seal(w, t, q, &length):
         return DROP_PROTECT
     if stored != NULL:
         stored.ext_seq = out_seq
+        stored.queued_us = w.now_us
         stored.length = <uint32_t>length
         stored.repeated_us = 0
     send_push(w, t.selected, q, length)
@@ -64,6 +70,13 @@ cdef DropReason downtrack_emit(WorkerCore *w, DownTrack *d, const Packet *p, uin
     counter_add(&d.octets, p.payload_length)
     counter_add(&w.counters[COUNT_RTP_DOWN], 1)
     return DROP_NONE
+
+
+cdef inline void downtrack_prefetch(const DownTrack *d, size_t length) noexcept nogil:
+    """Fetch what the next packet of this subscriber will write: its place in History is cold."""
+    if d.history != NULL:
+        prefetch_write(d.history.packets[(d.rewriter.highest_out + 1) & (HISTORY_PACKETS - 1)].bytes,
+                       length + TRAILER_BYTES)
 
 
 cdef void downtrack_repeat(WorkerCore *w, DownTrack *d, uint16_t seq) noexcept nogil:

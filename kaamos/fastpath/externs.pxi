@@ -34,7 +34,10 @@ cdef extern from *:
     static inline void counter_add(uint64_t *p, uint64_t n) { store_relaxed(p, load_relaxed(p) + n); }
 
     static inline void prefetch(const void *p) { __builtin_prefetch(p); }
-    static inline int likely(int x) { return __builtin_expect(!!x, 1); }
+    /* Ask for `length` bytes of cache lines that will be overwritten. */
+    static inline void prefetch_write(const uint8_t *p, size_t length) {
+        for (size_t i = 0; i < length; i += 64) __builtin_prefetch(p + i, 1);
+    }
 
     static inline uint64_t clock_us(void) {
         struct timespec t; clock_gettime(CLOCK_MONOTONIC, &t);
@@ -156,6 +159,7 @@ cdef extern from *:
     void store_relaxed(uint64_t *, uint64_t) nogil
     void counter_add(uint64_t *, uint64_t) nogil
     void prefetch(const void *) nogil
+    void prefetch_write(const uint8_t *, size_t) nogil
     uint64_t clock_us() nogil
     uint64_t clock_ntp() nogil
     void thread_cpu(double *, double *) nogil

@@ -210,6 +210,27 @@ cdef class ManualWorker(Worker):
         send_flush(self.core)
         return None if reason == DROP_NONE else DROP_NAMES[reason]
 
+    def datagram(self, bytes data, bytes remote_ip, uint16_t remote_port, bytes local_ip, uint64_t now_us,
+                 uint64_t now_ntp):
+        """Take any datagram as if it had come from this address to that one; return a drop reason or None."""
+        cdef WorkerCore *w = self.core
+        cdef uint8_t remote[16]
+        cdef uint8_t local[16]
+        cdef uint8_t family = 4 if len(remote_ip) == 4 else 6
+        cdef DropReason reason
+        copy_bytes(remote, remote_ip, 16)
+        copy_bytes(local, local_ip, 16)
+        slot_of(data, w.recv_slots[0])
+        w.now_us = now_us
+        w.now_ntp = now_ntp
+        w.recv_messages[0].msg_len = <unsigned int>len(data)
+        w.recv_messages[0].msg_hdr.msg_flags = 0
+        w.recv_messages[0].msg_hdr.msg_namelen = sockaddr_write(w.recv_names[0], remote, remote_port, family)
+        w.recv_messages[0].msg_hdr.msg_controllen = pktinfo_write(w.recv_controls[0], local, family)
+        reason = worker_datagram(w, 0)
+        send_flush(w)
+        return None if reason == DROP_NONE else DROP_NAMES[reason]
+
     def tick(self, uint64_t now_us, uint64_t now_ntp):
         """Look at the timers."""
         self.core.now_us = now_us

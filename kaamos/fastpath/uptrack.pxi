@@ -33,6 +33,11 @@ cdef Stream *stream_add(Transport *t, uint32_t ssrc, uint64_t now_us) noexcept n
     """Start a stream for an SSRC that proved its key.  Precondition: stream_place is not -1."""
     cdef int place = stream_place(t, now_us)
     cdef Stream *s = &t.streams[place]
+    cdef DownTrack *d = s.uptrack.downtracks if s.uptrack != NULL else NULL
+    while d != NULL:                 # should the old SSRC come back, its extended numbers start over
+        if d.source_ssrc == s.ssrc:
+            d.is_switching = True
+        d = d.next_subscriber
     if s.uptrack != NULL and s.uptrack.active == s:
         s.uptrack.active = NULL
     memset(s, 0, sizeof(Stream))
@@ -100,11 +105,12 @@ cdef DropReason stream_receive(Stream *s, Packet *p, uint32_t clock_rate, uint64
     """Give the packet its extended number and count it (RFC 3550 appendices A.1 and A.8)."""
     cdef int64_t ahead
     cdef uint32_t transit
-    cdef int32_t delta
+    cdef uint32_t delta
     if not s.has_packets:
         s.has_packets = True
         s.ext_seq = (1 << 16) + <uint64_t>p.seq
         s.base_ext_seq = s.ext_seq
+        s.received = s.expected_prior = s.received_prior = 0
         s.clock_rate = clock_rate
         p.ext_seq = s.ext_seq
         s.transit = <uint32_t>(now_us * clock_rate // 1000000) - p.timestamp
@@ -127,11 +133,11 @@ cdef DropReason stream_receive(Stream *s, Packet *p, uint32_t clock_rate, uint64
             s.clock_rate = clock_rate
             s.transit = <uint32_t>(now_us * clock_rate // 1000000) - p.timestamp
         transit = <uint32_t>(now_us * clock_rate // 1000000) - p.timestamp
-        delta = <int32_t>(transit - s.transit)
+        delta = transit - s.transit
         s.transit = transit
-        if delta < 0:
-            delta = -delta
-        s.jitter_q4 += <uint32_t>delta - ((s.jitter_q4 + 8) >> 4)
+        if delta >= 0x80000000u:          # behind: the distance, without the overflow of a signed minus
+            delta = 0u - delta
+        s.jitter_q4 += delta - ((s.jitter_q4 + 8) >> 4)
     s.received += 1
     s.last_packet_us = now_us
     s.is_ended = False

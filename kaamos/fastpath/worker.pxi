@@ -59,8 +59,7 @@ cdef DropReason worker_forward(WorkerCore *w, Transport *t, uint8_t *data, size_
     while d != NULL:
         following = d.next_subscriber
         if following != NULL:
-            prefetch(following)
-            prefetch(&following.rewriter)
+            downtrack_prefetch(following, length)
         reason = downtrack_decide(d, &p, w.now_us, &out_seq, &out_timestamp)
         if reason == DROP_NONE:
             reason = downtrack_emit(w, d, &p, out_seq, out_timestamp)
@@ -331,15 +330,15 @@ cdef void worker_run(WorkerCore *w) noexcept nogil:
     w.now_us = clock_us()
     w.now_ntp = clock_ntp()
     while not w.is_stopping:
-        if not more4 and not more6:
-            count = epoll_wait(w.epoll_fd, events, 4, TICK_US // 1000)
-            for i in range(count):
-                if <int>events[i].data.u64 == w.fd4:
-                    more4 = True
-                elif <int>events[i].data.u64 == w.fd6:
-                    more6 = True
-                else:
-                    read(w.command_fd, &junk, 8)
+        # Asked even while one socket has more, or a flood of one family would silence the other.
+        count = epoll_wait(w.epoll_fd, events, 4, 0 if more4 or more6 else TICK_US // 1000)
+        for i in range(count):
+            if <int>events[i].data.u64 == w.fd4:
+                more4 = True
+            elif <int>events[i].data.u64 == w.fd6:
+                more6 = True
+            else:
+                read(w.command_fd, &junk, 8)
         w.now_us = clock_us()
         worker_commands(w)
         if more4:
