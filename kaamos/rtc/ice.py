@@ -72,7 +72,7 @@ class IceAgent:
         if address is None:
             if self._connection.is_closing or len(self._addresses) == MAX_LOCAL_ADDRESSES:
                 return
-            address = _LocalAddress(self._connection, path.local_ip, self._port, self._send, self._bind)
+            address = _LocalAddress(self._connection, path.local_ip, self._port, self._send, self._answered)
             self._addresses[path.local_ip] = address
             self._connection.add_address(address)
         address.datagram_received(data, (path.remote_ip, path.remote_port))
@@ -97,6 +97,14 @@ class IceAgent:
         await self._connection.close()
         self._addresses.clear()
 
+    def _answered(self, path: Path) -> None:
+        # Checks on the selected path are answered natively: one that comes here means that the engine
+        # has given the path to another peer meanwhile (a NAT can hand an address on), and it came back.
+        if path == self.selected_path:
+            self._select(path)
+        else:
+            self._bind(path)
+
     def _take_selected(self, path: Path) -> None:
         if path != self.selected_path:
             self.selected_path = path
@@ -119,7 +127,8 @@ class _LocalAddress(StunProtocol):
     """The STUN messages of one peer to and from one of our addresses.
 
     Because every address has its own, an answer leaves from the address that was asked and a
-    pair of aioice is the same thing as a :class:`Path`.
+    pair of aioice is the same thing as a :class:`Path`.  ``answered`` is called with the path just
+    before each success response.
     """
 
     def __init__(
@@ -128,7 +137,7 @@ class _LocalAddress(StunProtocol):
         local_ip: str,
         port: int,
         send: Callable[[Path, bytes], None],
-        bind: Callable[[Path], None],
+        answered: Callable[[Path], None],
     ) -> None:
         super().__init__(connection)
         self.local_candidate = Candidate(
@@ -140,7 +149,7 @@ class _LocalAddress(StunProtocol):
             port=port,
             type="host",
         )
-        self._bind = bind
+        self._answered = answered
         self.connection_made(_VirtualTransport(local_ip, send))
 
     def datagram_received(self, data: bytes | str, addr: tuple[Any, ...]) -> None:
@@ -161,7 +170,7 @@ class _LocalAddress(StunProtocol):
     def send_stun(self, message: stun.Message, addr: tuple[str, int]) -> None:
         # aioice answers a request with success only after its MESSAGE-INTEGRITY was found right.
         if message.message_class is stun.Class.RESPONSE:
-            self._bind(Path(addr[0], addr[1], self.local_candidate.host))
+            self._answered(Path(addr[0], addr[1], self.local_candidate.host))
         super().send_stun(message, addr)
 
     async def close(self) -> None:

@@ -15,9 +15,10 @@ class PeerTransport:
     """One ICE and DTLS association.
 
     ``on_connected`` is called once, when media can flow.  ``on_closed`` is called once with the
-    reason when the association ends by itself, after everything is released: ``"ice timeout"``,
-    ``"ice failed"``, ``"dtls timeout"``, ``"dtls failed"``, ``"consent lost"``, ``"closed by peer"``
-    or ``"internal error"``.  It is not called after :meth:`close`.
+    reason when the association ends by itself: ``"ice timeout"``, ``"ice failed"``,
+    ``"dtls timeout"``, ``"dtls failed"``, ``"consent lost"``, ``"closed by peer"`` or
+    ``"internal error"``.  The tracks of the transport still exist in the engine during that call
+    and no longer afterwards.  It is not called after :meth:`close`.
 
     ``addresses`` are our IP addresses as they stand in candidates, best first.  The port is the
     engine's.  To be made inside the running loop.
@@ -44,13 +45,13 @@ class PeerTransport:
             send=engine.send,
             bind=self._bind,
             select=self._select,
-            on_lost=lambda: self._end("consent lost"),
+            on_lost=lambda: self.end("consent lost"),
         )
         self._dtls = DtlsAssociation(
             certificate,
             send=self._send_dtls,
             on_keys=self._set_keys,
-            on_closed=lambda: self._end("closed by peer"),
+            on_closed=lambda: self.end("closed by peer"),
         )
         self._connecting: asyncio.Task[None] | None = None
         self._ending: asyncio.Task[None] | None = None
@@ -75,7 +76,9 @@ class PeerTransport:
     async def close(self) -> None:
         """Say goodbye to the peer and release everything.  May be called at any time, and again."""
         self._on_closed = None
-        await asyncio.shield(self._end(None))
+        self.end(None)
+        assert self._ending is not None
+        await asyncio.shield(self._ending)
 
     async def _connect(self, remote: RemoteTransport) -> None:
         failure: str | None = "internal error"
@@ -83,9 +86,12 @@ class PeerTransport:
             failure = await self._handshake(remote)
             if failure is None:
                 self._on_connected()
+        except asyncio.CancelledError:
+            failure = None
+            raise
         finally:
             if failure is not None:
-                self._end(failure)
+                self.end(failure)
 
     async def _handshake(self, remote: RemoteTransport) -> str | None:
         """Run ICE and DTLS; return why they failed, or None."""
@@ -106,22 +112,24 @@ class PeerTransport:
             return "dtls failed"
         return None
 
-    def _end(self, reason: str | None) -> "asyncio.Task[None]":
-        """Take the transport out of the engine at once and begin to release the rest."""
-        if self._ending is None:
+    def end(self, reason: str | None) -> None:
+        """End as if by itself, for this reason; None: without telling anybody."""
+        if self._ending is not None:
+            return
+        self._ending = asyncio.create_task(self._release())
+        try:
+            if reason is not None and self._on_closed is not None:
+                self._on_closed(reason)
+        finally:
             self._engine.remove_transport(self.id)
-            self._ending = asyncio.create_task(self._release(reason))
-        return self._ending
 
-    async def _release(self, reason: str | None) -> None:
+    async def _release(self) -> None:
         if self._connecting is not None and not self._connecting.done():
             self._connecting.cancel()
             self._dtls.abort()
             await asyncio.wait([self._connecting])
         await self._dtls.close()
         await self._ice.close()
-        if reason is not None and self._on_closed is not None:
-            self._on_closed(reason)
 
     # between the engine, ICE and DTLS
 

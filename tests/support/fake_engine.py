@@ -104,8 +104,10 @@ class FakeEngine:
             pass
 
     def bind_path(self, tid: TransportId, path: Path) -> None:
-        for transport in self.transports.values():
-            transport.paths.discard(path)
+        for other, transport in self.transports.items():
+            if other != tid:
+                transport.paths.discard(path)
+                transport.selected = None if transport.selected == path else transport.selected
         self.transports[tid].paths.add(path)
         self._changed.set()
 

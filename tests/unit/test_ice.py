@@ -185,9 +185,17 @@ async def test_the_peer_moves_to_another_path_by_nominating_it(wire: Wire) -> No
 
 async def test_a_path_is_selected_once_however_often_it_is_nominated(wire: Wire) -> None:
     await connected_on(wire, A)
+    connection = wire.agent._connection
     for _ in range(3):
-        wire.check(A, nominate=True)
+        connection.check_complete(connection._nominated[1])
     assert wire.selected == [A]
+
+
+async def test_a_check_on_the_selected_path_selects_it_again(wire: Wire) -> None:
+    # The engine answers such checks by itself, unless it has given the path to another transport.
+    await connected_on(wire, A)
+    wire.check(A)
+    assert wire.selected == [A, A] and wire.bound == [A]
 
 
 async def test_a_path_whose_check_was_cut_short_by_the_first_nomination_can_be_taken_later(

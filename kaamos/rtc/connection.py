@@ -1,0 +1,292 @@
+"""PeerConnection: negotiation, transport and engine tracks of one participant, and when to offer.
+
+The Negotiator knows what the two sides agreed on, the engine moves the media; this module keeps the
+second in step with the first, after every description, and holds the timers that a sans-IO
+Negotiator cannot have.
+"""
+
+import asyncio
+import secrets
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from kaamos.errors import LocalProtocolError
+from kaamos.media.description import DownTrackConfig, DownTrackId, Kind, UpTrackConfig, UpTrackId
+from kaamos.media.engine import Engine
+from kaamos.rtc.dtls import Certificate
+from kaamos.rtc.negotiation import Mid, Negotiator
+from kaamos.rtc.sdp import Description
+from kaamos.rtc.transport import PeerTransport
+
+# docs/protocol.md, Negotiation.
+GATHER_S = 0.05  # changes that come within this time go out in one offer
+ANSWER_TIMEOUT_S = 10.0  # then the offer is sent once more, and after as long again we give up
+MAX_SLOTS = {Kind.VIDEO: 16, Kind.AUDIO: 8}
+
+# Down-tracks live as long as the connection, because their SSRCs do.  A peer that refuses sections
+# and gets new ones instead may not make more than this of them.
+MAX_DOWN_TRACKS = 4 * sum(MAX_SLOTS.values())
+
+
+class ConnectionEvents(Protocol):
+    """Who a connection reports to.  No method is called after :meth:`PeerConnection.close`."""
+
+    def on_offer(self, sdp: str) -> None:
+        """Send this offer to the client; the same text again where the answer did not come."""
+
+    def on_published(self, mid: str, kind: Kind) -> None:
+        """The client may send in this section now; ``up_tracks`` has it."""
+
+    def on_unpublished(self, mid: str) -> None:
+        """The client sends in this section no more."""
+
+    def on_connected(self) -> None:
+        """Media can flow."""
+
+    def on_closed(self, reason: str) -> None:
+        """The connection has ended by itself; nothing follows."""
+
+
+@dataclass(slots=True)
+class _DownTrack:
+    """The engine's track behind a slot."""
+
+    id: DownTrackId
+    config: DownTrackConfig
+    source: UpTrackId | None = None  # what the engine plays there
+
+
+@dataclass(frozen=True, slots=True)
+class _Wish:
+    """What a slot is to play."""
+
+    source: UpTrackId
+    kind: Kind
+    stream_id: str
+    track_id: str
+
+
+class PeerConnection:
+    """The connection of one participant; made inside the running loop.
+
+    Attributes:
+        up_tracks: what the client publishes now, by mid.
+        candidates: ours, as ``RTCIceCandidateInit`` objects; empty before the first answer.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        certificate: Certificate,
+        addresses: Sequence[str],
+        *,
+        cname: str,
+        events: ConnectionEvents,
+    ) -> None:
+        self.up_tracks: dict[str, UpTrackId] = {}
+        self.candidates: tuple[dict[str, str | int], ...] = ()
+        self._engine = engine
+        self._events = events
+        self._transport = PeerTransport(
+            engine,
+            certificate,
+            addresses,
+            on_connected=events.on_connected,
+            on_closed=self._ended,
+        )
+        self._negotiator = Negotiator(
+            self._transport.local,
+            session_id=secrets.randbits(62),  # RFC 9429 section 5.2.1: it has to fit into 63 bits
+            cname=cname,
+            new_ssrc=lambda: secrets.randbits(32),
+        )
+        self._up_configs: dict[str, UpTrackConfig] = {}
+        self._down_tracks: dict[Mid, _DownTrack] = {}
+        self._wishes: dict[Mid, _Wish] = {}
+        self._timer: asyncio.TimerHandle | None = None  # for gathering, or for the answer
+        self._is_started = False
+        self._is_closed = False
+
+    def receive_offer(self, sdp: str) -> str:
+        """Take an offer of the client and return the answer; ``events`` hears what it published.
+
+        Raises:
+            RemoteProtocolError: INVALID_SDP, or GLARE while our own offer is out; nothing changes.
+            LocalProtocolError: the connection is closed.
+        """
+        self._check_open()
+        self._negotiator.receive_offer(sdp)
+        self._renew_wishes()
+        answer = self._negotiator.create_answer()
+        if not self.candidates:
+            self.candidates = self._read_candidates(answer)
+        self._follow()
+        return answer
+
+    def receive_answer(self, sdp: str) -> None:
+        """Take the client's answer to our offer.
+
+        Raises:
+            RemoteProtocolError: STALE_NEGOTIATION where no offer is out, or INVALID_SDP; the offer
+                stays out then, and its time runs on.
+            LocalProtocolError: the connection is closed.
+        """
+        self._check_open()
+        self._negotiator.receive_answer(sdp)
+        self._stop_timer()
+        self._renew_wishes()
+        self._follow()
+
+    def play(self, source: UpTrackId, kind: Kind, stream_id: str, track_id: str) -> Mid | None:
+        """Play an up-track of the engine and return the slot's mid, or None: there is no slot to be had.
+
+        The slot plays when the client has agreed; an offer goes out within 50 ms.
+        """
+        mid = None if self._is_closed else self._find_slot(kind)
+        if mid is not None:
+            self._wishes[mid] = _Wish(source, kind, stream_id, track_id)
+            self._negotiator.play(mid, stream_id, track_id)
+            self._plan_offer()
+        return mid
+
+    def stop(self, mid: str) -> None:
+        """Let a slot play nothing any more; one that plays nothing is left as it is."""
+        slot = Mid(mid)
+        if self._is_closed or self._wishes.pop(slot, None) is None:
+            return
+        self._negotiator.stop(slot)
+        self._play_down(slot, None)
+        self._plan_offer()
+
+    async def close(self) -> None:
+        """Say goodbye and release everything.  May be called again, and after ``on_closed``."""
+        self._is_closed = True
+        self._stop_timer()
+        await self._transport.close()
+
+    # After a description
+
+    def _follow(self) -> None:
+        """Bring transport and engine into step with what is negotiated now."""
+        remote = self._negotiator.remote
+        if remote is not None and not self._is_started:
+            self._is_started = True
+            self._transport.start(remote)
+        self._follow_down()
+        self._follow_up()
+        self._plan_offer()
+
+    def _follow_down(self) -> None:
+        sections = self._negotiator.down_sections
+        for mid, track in self._down_tracks.items():
+            if mid in sections and sections[mid].config != track.config:
+                track.config = sections[mid].config
+                self._engine.update_downtrack(track.id, track.config)
+        for mid, wish in self._wishes.items():
+            is_sendable = self._negotiator.is_sendable(mid)
+            if is_sendable and mid not in self._down_tracks:
+                config = sections[mid].config
+                track_id = self._engine.add_downtrack(self._transport.id, config)
+                self._down_tracks[mid] = _DownTrack(track_id, config)
+            self._play_down(mid, wish.source if is_sendable else None)
+
+    def _play_down(self, mid: Mid, source: UpTrackId | None) -> None:
+        track = self._down_tracks.get(mid)
+        if track is None or track.source == source:
+            return
+        if source is None:
+            self._engine.disconnect(track.id)
+        else:
+            self._engine.connect(track.id, source)
+        track.source = source
+
+    def _follow_up(self) -> None:
+        """Start, change and end publications; the room hears of it and may act on other connections."""
+        sections = self._negotiator.up_sections
+        for mid in [mid for mid in self.up_tracks if mid not in sections]:
+            uptrack = self.up_tracks.pop(mid)
+            del self._up_configs[mid]
+            self._events.on_unpublished(mid)
+            self._engine.remove_uptrack(uptrack)
+        for mid, section in sections.items():
+            if mid not in self.up_tracks:
+                self._up_configs[mid] = section.config
+                self.up_tracks[mid] = self._engine.add_uptrack(self._transport.id, section.config)
+                self._events.on_published(mid, section.kind)
+            elif section.config != self._up_configs[mid]:
+                self._up_configs[mid] = section.config
+                self._engine.update_uptrack(self.up_tracks[mid], section.config)
+
+    def _renew_wishes(self) -> None:
+        """Play again where the client had stopped to receive and receives again now."""
+        sections = self._negotiator.down_sections
+        for mid, wish in self._wishes.items():
+            if mid in sections and sections[mid].track_id is None:
+                self._negotiator.play(mid, wish.stream_id, wish.track_id)
+
+    def _read_candidates(self, answer: str) -> tuple[dict[str, str | int], ...]:
+        """Return our candidates, named after the section that carries the transport."""
+        description = Description.parse(answer)
+        if not any(description.bundles):
+            return ()
+        mid = description.bundles[0][0]
+        index = next(index for index, media in enumerate(description.media) if media.mid == mid)
+        return tuple(
+            {"candidate": f"candidate:{candidate}", "sdpMid": mid, "sdpMLineIndex": index}
+            for candidate in self._transport.local.candidates
+        )
+
+    # Slots
+
+    def _find_slot(self, kind: Kind) -> Mid | None:
+        """Return a section of this kind to play in, made if need be, or None at a limit."""
+        if sum(wish.kind is kind for wish in self._wishes.values()) >= MAX_SLOTS[kind]:
+            return None
+        mid = self._negotiator.free_section(kind)
+        used = self._down_tracks.keys() | self._wishes.keys()
+        if mid not in used and len(used) >= MAX_DOWN_TRACKS:
+            return None
+        if mid is not None:
+            return mid
+        sections = [s for s in self._negotiator.down_sections.values() if s.kind is kind]
+        if len(sections) >= MAX_SLOTS[kind] or not self._negotiator.can_add_section:
+            return None
+        return self._negotiator.add_section(kind)
+
+    # When to offer
+
+    def _plan_offer(self) -> None:
+        """Let an offer go out soon, if one is needed and none is out or planned."""
+        if self._timer is None and self._negotiator.needs_offer:
+            self._start_timer(GATHER_S, self._send_offer)
+
+    def _send_offer(self) -> None:
+        self._timer = None
+        if self._negotiator.needs_offer:
+            offer = self._negotiator.create_offer()
+            self._start_timer(ANSWER_TIMEOUT_S, lambda: self._repeat_offer(offer))
+            self._events.on_offer(offer)
+
+    def _repeat_offer(self, offer: str) -> None:
+        self._start_timer(ANSWER_TIMEOUT_S, lambda: self._transport.end("negotiation timeout"))
+        self._events.on_offer(offer)
+
+    def _start_timer(self, delay_s: float, act: Callable[[], None]) -> None:
+        self._timer = asyncio.get_running_loop().call_later(delay_s, act)
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    # The end
+
+    def _ended(self, reason: str) -> None:
+        self._is_closed = True
+        self._stop_timer()
+        self._events.on_closed(reason)
+
+    def _check_open(self) -> None:
+        if self._is_closed:
+            raise LocalProtocolError("the connection is closed")
