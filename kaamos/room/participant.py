@@ -70,6 +70,7 @@ class Participant:
         self.publications: dict[str, Publication] = {}  # by the mid its client sends in
         self._connect = connect
         self._is_negotiated = False  # the first offer was answered: slots can be made
+        self._are_candidates_told = False
         self._playing: dict[str, Subscription] = {}  # by the mid of the slot
         # In the order of coming; they get the next slot that falls free.
         self._waiting: dict[Kind, dict[TrackId, Subscription]] = {kind: {} for kind in Kind}
@@ -100,10 +101,12 @@ class Participant:
         sections = self.sections()
         if self._is_negotiated:
             self._play_waiting()
-            return AnswerMade(answer, sections, ())
-        self._is_negotiated = True
-        self.room.play_all(self)
-        return AnswerMade(answer, sections, tuple(self.connection.candidates))
+        else:
+            self._is_negotiated = True
+            self.room.play_all(self)
+        candidates = () if self._are_candidates_told else self.connection.candidates
+        self._are_candidates_told |= bool(candidates)
+        return AnswerMade(answer, sections, candidates)
 
     def receive_answer(self, sdp: str, sources: Mapping[str, Source], offer_id: str | None) -> None:
         """Take the answer to our offer; ``offer_id`` is the one it names, if it names any.
