@@ -176,8 +176,8 @@ cdef struct Path:
     uint32_t name_length
     uint32_t control_length
     uint8_t  name[32]         # sockaddr, ready to send to
-    uint8_t  control[CONTROL_BYTES]
     Transport *transport
+    uint8_t  control[CONTROL_BYTES]   # behind a pointer, since a cmsghdr wants its alignment
 
 cdef struct TableEntry:
     uint64_t hash             # 0: empty
@@ -348,6 +348,7 @@ cdef struct Rewriter:
 cdef struct StoredPacket:
     uint64_t ext_seq          # 0: empty (numbers start at 2**16)
     uint64_t repeated_us      # last time a copy left, 0: never
+    uint64_t queued_us        # turn in which it was encrypted; until that turn ends the send batch points here
     uint32_t length
     uint8_t  bytes[SLOT_BYTES]
 
