@@ -12,7 +12,7 @@ from aioice import stun
 from kaamos.media.description import Path
 from kaamos.rtc import ice
 from kaamos.rtc.ice import MAX_LOCAL_ADDRESSES, MAX_PAIRS, MAX_ROLE_CONFLICTS, IceAgent
-from tests.support.ortc import eventually
+from tests.support.ortc import eventually, only_tasks
 
 A = Path("192.0.2.1", 5000, "198.51.100.1")
 B = Path("192.0.2.1", 5001, "198.51.100.1")
@@ -93,7 +93,7 @@ async def wire() -> AsyncIterator[Wire]:
     if wire.connecting is not None:
         await asyncio.wait([wire.connecting])
         wire.connecting.exception()
-    await eventually(lambda: not asyncio.all_tasks() - before - {asyncio.current_task()})
+    await only_tasks(before)
     assert not wire.agent._addresses
     assert not wire.agent._connection._protocols
 

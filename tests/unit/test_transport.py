@@ -21,7 +21,7 @@ from kaamos.media.description import SrtpProfile
 from kaamos.rtc.dtls import Certificate
 from kaamos.rtc.transport import PeerTransport
 from tests.support.fake_engine import FakeEngine
-from tests.support.ortc import OrtcClient, eventually
+from tests.support.ortc import OrtcClient, eventually, only_tasks
 
 CERTIFICATE = Certificate()
 RTP = bytes.fromhex("806f0001000000010000abcd") + b"payload of a packet"
@@ -62,7 +62,7 @@ async def engine(caplog: pytest.LogCaptureFixture) -> AsyncIterator[FakeEngine]:
     yield engine
     engine.close()
     assert engine.transports == {}
-    await eventually(lambda: not asyncio.all_tasks() - before - {asyncio.current_task()})
+    await only_tasks(before)
     assert [r.getMessage() for r in caplog.records if r.levelno >= logging.WARNING] == []
 
 
