@@ -39,6 +39,13 @@ cdef extern from *:
         for (size_t i = 0; i < length; i += 64) __builtin_prefetch(p + i, 1);
     }
 
+    #ifdef KAAMOS_DEBUG
+    #include <stdlib.h>
+    static inline void debug_assert(int holds) { if (!holds) abort(); }
+    #else
+    static inline void debug_assert(int holds) { (void)holds; }
+    #endif
+
     static inline uint64_t clock_us(void) {
         struct timespec t; clock_gettime(CLOCK_MONOTONIC, &t);
         return (uint64_t)t.tv_sec * 1000000u + (uint64_t)t.tv_nsec / 1000u;
@@ -160,6 +167,7 @@ cdef extern from *:
     void counter_add(uint64_t *, uint64_t) nogil
     void prefetch(const void *) nogil
     void prefetch_write(const uint8_t *, size_t) nogil
+    void debug_assert(bint) nogil
     uint64_t clock_us() nogil
     uint64_t clock_ntp() nogil
     void thread_cpu(double *, double *) nogil
