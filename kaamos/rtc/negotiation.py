@@ -324,7 +324,7 @@ class Negotiator:
             if not is_accepted:
                 heard.append((peer, None))
                 continue
-            numbering.learn_codecs(peer.codecs, peer.foreign_payload_types)
+            numbering.learn_codecs((*peer.codecs, *peer.spare_codecs), peer.foreign_payload_types)
             ids = {extension: number for extension, (number, _) in peer.extensions.items()}
             heard.append((peer, numbering.learn_extensions(ids, peer.foreign_extension_ids)))
             if peer.direction.sends:

@@ -5,8 +5,9 @@ and nothing else; what an attribute means is checked by the view that reads it, 
 not understand costs nothing and survives.  Everything that a peer can get wrong is a :class:`SdpError`.
 """
 
+import operator
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -18,9 +19,11 @@ MAX_LINE_CHARS = 4096  # the longest line in real offers, an H.264 sprop-paramet
 MAX_SECTION_LINES = 1024  # a full-codec Chromium section has 165
 MAX_FORMATS = 128  # there are no more payload types
 MAX_MID_BYTES = 16  # what a one-byte header extension can carry (RFC 9143 section 15.1, RFC 8285 section 4.2)
+MAX_GROUP_SSRCS = 32  # simulcast groups have three
 MAX_SSRC = 2**32 - 1
 
-_LINE = re.compile(r"[a-z]=")
+_LINE = re.compile(rf"[a-z]=[^\r\n]{{0,{MAX_LINE_CHARS - 2}}}")
+_LINES = re.compile(rf"{_LINE.pattern}(?:\n{_LINE.pattern})*+")
 _TOKEN = re.compile(r"[!#-'*+\-.0-9A-Z^-~]+")  # RFC 8866 section 9, token
 _ICE_CHARS = re.compile(r"[A-Za-z0-9+/]+")  # RFC 8839 section 5.4
 _FINGERPRINT = re.compile(r"[0-9A-Fa-f]{2}(?::[0-9A-Fa-f]{2})*")
@@ -131,7 +134,7 @@ class Candidate(NamedTuple):
         """
         if len(value) > MAX_LINE_CHARS:
             raise SdpError("candidate is too long")
-        fields = value.removeprefix("candidate:").split(" ")
+        fields = value.removeprefix("candidate:").rstrip(" ").split(" ")
         if (
             len(fields) < 8
             or len(fields) % 2
@@ -166,14 +169,19 @@ class Block:
 
     def add_line(self, line: str) -> None:
         """Append a whole line, without its line ending."""
-        self.lines.append(line)
-        if line.startswith("a="):
-            name, _, value = line[2:].partition(":")
-            values = self._attributes.get(name)
-            if values is None:
-                self._attributes[name] = [value]
-            else:
-                values.append(value)
+        self.add_lines((line,))
+
+    def add_lines(self, lines: Sequence[str]) -> None:
+        """Append whole lines, without their line endings."""
+        attributes = self._attributes
+        for line in lines:
+            if line[0] == "a":
+                name, _, value = line[2:].partition(":")
+                if name in attributes:
+                    attributes[name].append(value)
+                else:
+                    attributes[name] = [value]
+        self.lines.extend(lines)
 
     def add(self, name: str, value: str | None = None) -> None:
         """Append the attribute ``a=<name>`` or ``a=<name>:<value>``."""
@@ -377,7 +385,7 @@ class Media(Block):
         found = []
         for value in self.all("ssrc-group"):
             semantics, *numbers = value.split(" ")
-            if not _TOKEN.fullmatch(semantics):
+            if len(numbers) > MAX_GROUP_SSRCS or not _TOKEN.fullmatch(semantics):
                 raise SdpError(f"malformed a=ssrc-group:{_excerpt(value)}")
             found.append(SsrcGroup(semantics, tuple(_uint(number, MAX_SSRC, "SSRC") for number in numbers)))
         return tuple(found)
@@ -409,25 +417,22 @@ class Description:
             raise SdpError("description is too large")
         if "\0" in text or not (text.isascii() or _is_utf8(text)):
             raise SdpError("description is not UTF-8 text")
-        lines = text.replace("\r\n", "\n").rstrip("\n").split("\n")
-        if "\r" in text and any("\r" in line for line in lines):
-            raise SdpError("a carriage return inside a line")
+        text = text.replace("\r\n", "\n").rstrip("\n")
+        lines = text.split("\n")
+        if not _LINES.fullmatch(text):
+            raise SdpError(_wrong_line(lines))
+        starts = [index for index, line in enumerate(lines) if line[0] == "m"]
+        if len(starts) > MAX_SECTIONS:
+            raise SdpError(f"more than {MAX_SECTIONS} media sections")
+        ends = [*starts, len(lines)]
+        if max(map(operator.sub, ends, [0, *starts])) > MAX_SECTION_LINES:
+            raise SdpError("a section has too many lines")
         description = cls()
-        block = description.session
-        for line in lines:
-            if len(line) > MAX_LINE_CHARS:
-                raise SdpError("a line is too long")
-            if not _LINE.match(line):
-                raise SdpError(f"not a line of SDP: {_excerpt(line)}")
-            if line.startswith("m="):
-                if len(description.media) == MAX_SECTIONS:
-                    raise SdpError(f"more than {MAX_SECTIONS} media sections")
-                block = Media.parse_line(line)
-                description.media.append(block)
-            else:
-                block.add_line(line)
-                if len(block.lines) > MAX_SECTION_LINES:
-                    raise SdpError("a section has too many lines")
+        description.session.add_lines(lines[: ends[0]])
+        for start, end in zip(starts, ends[1:], strict=True):
+            section = Media.parse_line(lines[start])
+            section.add_lines(lines[start + 1 : end])
+            description.media.append(section)
         description._check_session()
         return description
 
@@ -472,6 +477,16 @@ def _uint(text: str, most: int, what: str) -> int:
     if not 0 < len(text) <= 20 or not text.isascii() or not text.isdigit() or (value := int(text)) > most:
         raise SdpError(f"malformed {what} {_excerpt(text)}")
     return value
+
+
+def _wrong_line(lines: Sequence[str]) -> str:
+    """Say what is wrong with the first line that is none."""
+    line = next(line for line in lines if not _LINE.fullmatch(line))
+    if len(line) > MAX_LINE_CHARS:
+        return "a line is too long"
+    if "\r" in line:
+        return "a carriage return inside a line"
+    return f"not a line of SDP: {_excerpt(line)}"
 
 
 def _is_utf8(text: str) -> bool:

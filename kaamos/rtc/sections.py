@@ -87,6 +87,7 @@ class PeerSection:
     kind: Kind | None
     direction: Direction
     codecs: tuple[NumberedCodec, ...]
+    spare_codecs: tuple[NumberedCodec, ...]  # a codec once more, under a further payload type
     foreign_payload_types: frozenset[int]
     extensions: Mapping[Extension, tuple[int, Direction]]  # id 1..14, direction as the peer means it
     foreign_extension_ids: frozenset[int]
@@ -109,8 +110,8 @@ def read_section(media: Media, session_direction: Direction | None) -> PeerSecti
     kind = Kind(media.media) if media.media in tuple(Kind) else None
     if kind is None or media.protocol not in _RTP_PROTOCOLS:
         none: frozenset[int] = frozenset()
-        return PeerSection(media, media.mid, kind, Direction.INACTIVE, (), none, {}, none, (), None)
-    codecs, foreign = _read_codecs(kind, media)
+        return PeerSection(media, media.mid, kind, Direction.INACTIVE, (), (), none, {}, none, (), None)
+    codecs, spare, foreign = _read_codecs(kind, media)
     extensions: dict[Extension, tuple[int, Direction]] = {}
     foreign_ids = set()
     for extmap in media.extmaps:
@@ -125,6 +126,7 @@ def read_section(media: Media, session_direction: Direction | None) -> PeerSecti
         kind=kind,
         direction=media.direction or session_direction or Direction.SENDRECV,
         codecs=codecs,
+        spare_codecs=spare,
         foreign_payload_types=foreign,
         extensions=extensions,
         foreign_extension_ids=frozenset(foreign_ids),
@@ -133,11 +135,14 @@ def read_section(media: Media, session_direction: Direction | None) -> PeerSecti
     )
 
 
-def _read_codecs(kind: Kind, media: Media) -> tuple[tuple[NumberedCodec, ...], frozenset[int]]:
-    """Return the codecs we share, best first, and the payload types of all others."""
+def _read_codecs(
+    kind: Kind, media: Media
+) -> tuple[tuple[NumberedCodec, ...], tuple[NumberedCodec, ...], frozenset[int]]:
+    """Return the codecs we share, best first; those that come once more; the payload types of all others."""
     rtpmaps, fmtps, feedback = media.rtpmaps, media.fmtps, media.feedback
     for_all = feedback.get(None, set())
     found: dict[int, NumberedCodec] = {}
+    spare = []
     foreign = set()
     for payload_type in media.payload_types:
         rtpmap = rtpmaps.get(payload_type)
@@ -145,17 +150,15 @@ def _read_codecs(kind: Kind, media: Media) -> tuple[tuple[NumberedCodec, ...], f
         codec_id = None
         if rtpmap is not None and payload_type not in _MUXED_AWAY:
             codec_id = find_codec(kind, rtpmap, fmtp)
-        if codec_id is None or codec_id in found:
+        if codec_id is None:
             foreign.add(payload_type)
             continue
         offered = feedback.get(payload_type, set()) | for_all
-        found[codec_id] = NumberedCodec(
-            payload_type,
-            codec_id,
-            answer_fmtp(codec_id, fmtp),
-            tuple(item for item in FEEDBACK[kind] if item in offered),
-        )
-    return tuple(found[codec_id] for codec_id in sorted(found)), frozenset(foreign)
+        accepted = tuple(item for item in FEEDBACK[kind] if item in offered)
+        codec = NumberedCodec(payload_type, codec_id, answer_fmtp(codec_id, fmtp), accepted)
+        if found.setdefault(codec_id, codec) is not codec:
+            spare.append(codec)
+    return tuple(found[codec_id] for codec_id in sorted(found)), tuple(spare), frozenset(foreign)
 
 
 def _read_ssrcs(media: Media) -> tuple[int, ...]:

@@ -1,0 +1,337 @@
+"""A browser as far as its descriptions go: transceivers, stable numbers, rollback (RFC 9429).
+
+It is the other side of the negotiation tests, and a strict one: whatever the server says is checked against
+all that was said before on the connection.  It reads text by itself, so an error of our parser cannot hide.
+"""
+
+from dataclasses import dataclass
+
+CODECS = {
+    "audio": {111: ("opus/48000/2", "minptime=10;useinbandfec=1"), 63: ("red/48000/2", "111/111")},
+    "video": {
+        96: ("VP8/90000", ""),
+        97: ("rtx/90000", "apt=96"),
+        98: ("VP9/90000", "profile-id=0"),
+        102: ("H264/90000", "level-asymmetry-allowed=1;packetization-mode=1;profile-level-id=42e01f"),
+        104: ("H264/90000", "level-asymmetry-allowed=1;packetization-mode=0;profile-level-id=42e01f"),
+    },
+}
+EXTENSIONS = {
+    "audio": {1: "urn:ietf:params:rtp-hdrext:ssrc-audio-level", 4: "urn:ietf:params:rtp-hdrext:sdes:mid"},
+    "video": {
+        13: "urn:3gpp:video-orientation",
+        2: "http://www.webrtc.org/experiments/rtp-hdrext/abs-send-time",
+        4: "urn:ietf:params:rtp-hdrext:sdes:mid",
+    },
+}
+FEEDBACK = ("nack", "nack pli", "ccm fir", "transport-cc")
+DIRECTIONS = ("sendrecv", "sendonly", "recvonly", "inactive")
+REVERSED = dict(zip(DIRECTIONS, ("sendrecv", "recvonly", "sendonly", "inactive"), strict=True))
+FINGERPRINT = "sha-256 " + ":".join(["CD"] * 32)
+MAX_LINES = 100
+
+
+def sends(direction: str) -> bool:
+    return direction in ("sendrecv", "sendonly")
+
+
+def receives(direction: str) -> bool:
+    return direction in ("sendrecv", "recvonly")
+
+
+def meet(one: str, other: str) -> str:
+    """What both directions have."""
+    does_send, does_receive = sends(one) and sends(other), receives(one) and receives(other)
+    return DIRECTIONS[2 * (not does_send) + (not does_receive)]
+
+
+@dataclass
+class ServerSection:
+    """What the server wrote of one section."""
+
+    lines: list[str]
+
+    def values(self, name: str) -> list[str]:
+        return [line[len(name) + 3 :] for line in self.lines if line.startswith(f"a={name}:")]
+
+    @property
+    def head(self) -> list[str]:
+        return self.lines[0].removeprefix("m=").split(" ")
+
+    @property
+    def mid(self) -> str:
+        (mid,) = self.values("mid")
+        return mid
+
+    @property
+    def is_rejected(self) -> bool:
+        return self.head[1] == "0"
+
+    @property
+    def direction(self) -> str:
+        (direction,) = (line[2:] for line in self.lines if line[2:] in DIRECTIONS)
+        return direction
+
+    @property
+    def codecs(self) -> dict[int, tuple[str, str, tuple[str, ...]]]:
+        fmtps = dict(value.split(" ", 1) for value in self.values("fmtp"))
+        rtpmaps = dict(value.split(" ", 1) for value in self.values("rtpmap"))
+        return {
+            int(pt): (rtpmaps[pt], fmtps.get(pt, ""), tuple(self._feedback(pt)))
+            for pt in self.head[3:]
+            if not self.is_rejected
+        }
+
+    def _feedback(self, payload_type: str) -> list[str]:
+        entries = (value.split(" ", 1) for value in self.values("rtcp-fb"))
+        return [feedback for number, feedback in entries if number == payload_type]
+
+    @property
+    def extensions(self) -> dict[int, str]:
+        return {int(number): uri for number, uri in (value.split(" ") for value in self.values("extmap"))}
+
+
+@dataclass
+class Transceiver:
+    kind: str
+    direction: str
+    ssrc: int
+    mid: str | None = None
+    offered: str = "inactive"  # the direction in our last offer
+    said: str = "inactive"  # the direction in our last description that stands
+    allowed: str = "sendrecv"  # what the server's offer left us to say there; everything in an offer of ours
+    is_stopped: bool = False
+    is_alive: bool = False  # in use as far as both sides have agreed
+    codecs: dict[int, tuple[str, str]] | None = None  # offered or negotiated
+    extensions: dict[int, str] | None = None
+    sends_now: bool = False
+    receives_now: bool = False
+    showing: str | None = None  # the msid that the server told
+
+
+class SdpPeer:
+    """One side of a connection; the other is a :class:`kaamos.rtc.negotiation.Negotiator`."""
+
+    def __init__(self, *, ufrag: str = "peer") -> None:
+        self.transceivers: list[Transceiver] = []
+        self.lines: list[Transceiver] = []  # negotiated m-lines; a stopped one may be used again
+        self.ufrag = ufrag
+        self.pending: list[Transceiver] | None = None  # the m-lines of an offer without answer
+        self._next_mid = 0
+        self._next_ssrc = 1
+        self._version = 0
+        self._payload_types: dict[tuple[str, str], int] = {}
+        self._extension_ids: dict[str, int] = {}
+        self._before_offer = self._payload_types, self._extension_ids
+        self._server_version = 0
+        self._server_codecs: dict[int, tuple[str, str, tuple[str, ...]]] = {}
+        self._server_extensions: dict[int, str] = {}
+        self._server_ssrcs: dict[str, str] = {}
+
+    def add(self, kind: str, direction: str) -> Transceiver:
+        transceiver = Transceiver(kind, direction, ssrc=self._next_ssrc)
+        self._next_ssrc += 1
+        self.transceivers.append(transceiver)
+        return transceiver
+
+    def line_of(self, mid: str) -> Transceiver:
+        (found,) = (line for line in self.lines if line.mid == mid)
+        return found
+
+    @property
+    def needs_offer(self) -> bool:
+        """What a browser raises ``negotiationneeded`` for (webrtc-pc section 4.7.3)."""
+        return any(self._needs_offer(transceiver) for transceiver in self.transceivers)
+
+    def _needs_offer(self, line: Transceiver) -> bool:
+        if line.is_stopped or line.mid is None:
+            return line.is_alive or not line.is_stopped
+        # An answer that could not say "send" has no a=msid, so a line that wants to send asks again.
+        lacks_msid = sends(line.direction) and not sends(line.said)
+        return lacks_msid or meet(line.direction, line.allowed) != line.said
+
+    # Offering
+
+    def offer(self) -> str:
+        assert self.pending is None
+        order = list(self.lines)
+        self._before_offer = dict(self._payload_types), dict(self._extension_ids)
+        for transceiver in self.transceivers:
+            if transceiver.mid is not None or transceiver.is_stopped:
+                continue
+            reusable = next(
+                (i for i, line in enumerate(order) if line.is_stopped and not line.is_alive), None
+            )
+            if reusable is not None:
+                order[reusable] = transceiver
+            elif len(order) < MAX_LINES:
+                order.append(transceiver)
+            self._number(transceiver)
+            transceiver.mid = str(self._next_mid)
+            self._next_mid += 1
+        self.pending = order
+        for line in order:
+            line.offered = line.direction
+        return self._write(
+            [self._section(t, t.direction, "actpass") for t in self.pending],
+            [t.mid or "" for t in self.pending if not t.is_stopped],
+        )
+
+    def rollback(self) -> None:
+        assert self.pending is not None
+        for line in self.pending:
+            if line not in self.lines:
+                line.mid = None
+        self._payload_types, self._extension_ids = self._before_offer
+        self.pending = None
+
+    def accept(self, answer: str) -> None:
+        """Take the server's answer to the pending offer."""
+        assert self.pending is not None
+        bundle, sections = self._read(answer)
+        assert len(sections) == len(self.pending)
+        for section, line in zip(sections, self.pending, strict=True):
+            assert section.head[0] == line.kind
+            assert section.mid == line.mid
+            if line.is_stopped:
+                assert section.is_rejected
+            if section.is_rejected:
+                self._refuse(line)
+                continue
+            assert line.codecs is not None and line.extensions is not None
+            assert section.codecs.keys() <= line.codecs.keys()
+            assert section.extensions.items() <= line.extensions.items()
+            assert not sends(section.direction) or receives(line.offered)
+            assert not receives(section.direction) or sends(line.offered)
+            line.codecs = {pt: (name, fmtp) for pt, (name, fmtp, _) in section.codecs.items()}
+            line.said, line.allowed = line.offered, "sendrecv"
+            self._settle(line, section, receives(section.direction), sends(section.direction))
+        assert bundle == [s.mid for s in sections if not s.is_rejected]
+        self.lines = self.pending
+        self.pending = None
+
+    # Answering
+
+    def answer(self, offer: str) -> str:
+        """Take an offer of the server, rolling back one of our own, and answer it."""
+        if self.pending is not None:
+            self.rollback()
+        bundle, sections = self._read(offer)
+        assert len(sections) >= len(self.lines)
+        assert bundle == [section.mid for section in sections if not section.is_rejected]
+        lines: list[Transceiver] = []
+        texts = []
+        for index, section in enumerate(sections):
+            line = self._line_for(index, section)
+            lines.append(line)
+            if section.is_rejected or line.is_stopped:
+                self._refuse(line)
+                texts.append(self._section(line, "inactive", "active"))
+                continue
+            self._agree(line, section)
+            line.allowed = REVERSED[section.direction]
+            line.said = direction = meet(line.direction, line.allowed)
+            self._settle(line, section, sends(direction), receives(direction))
+            texts.append(self._section(line, direction, "active"))
+        self.lines = lines
+        return self._write(texts, [line.mid or "" for line in lines if not line.is_stopped])
+
+    def _line_for(self, index: int, section: ServerSection) -> Transceiver:
+        if index < len(self.lines):
+            line = self.lines[index]
+        else:
+            assert not section.is_rejected
+            line = self.add(section.head[0], "recvonly")
+            line.mid = section.mid
+        assert (line.mid, line.kind) == (section.mid, section.head[0])
+        return line
+
+    def _agree(self, line: Transceiver, section: ServerSection) -> None:
+        """Take the numbers of the server for what we know, too."""
+        known, uris = CODECS[line.kind].values(), EXTENSIONS[line.kind].values()
+        line.codecs = {pt: (name, f) for pt, (name, f, _) in section.codecs.items() if (name, f) in known}
+        line.extensions = {number: uri for number, uri in section.extensions.items() if uri in uris}
+        assert line.codecs
+        for payload_type, codec in line.codecs.items():
+            assert self._payload_types.setdefault(codec, payload_type) == payload_type
+        for number, uri in line.extensions.items():
+            assert self._extension_ids.setdefault(uri, number) == number
+
+    def _number(self, line: Transceiver) -> None:
+        """Give a line of our own its numbers: those in use, our favourites, or free ones."""
+        line.codecs, line.extensions = {}, {}
+        for favourite, codec in CODECS[line.kind].items():
+            used = self._payload_types.values()
+            number = next(n for n in [favourite, *range(127, 95, -1)] if n not in used)
+            line.codecs[self._payload_types.setdefault(codec, number)] = codec
+        for favourite, uri in EXTENSIONS[line.kind].items():
+            used = self._extension_ids.values()
+            number = next(n for n in [favourite, *range(1, 15)] if n not in used)
+            line.extensions[self._extension_ids.setdefault(uri, number)] = uri
+
+    def _refuse(self, line: Transceiver) -> None:
+        line.is_stopped = True
+        line.is_alive = False
+        line.sends_now = line.receives_now = False
+        line.showing = None
+
+    def _settle(self, line: Transceiver, section: ServerSection, sends_now: bool, receives_now: bool) -> None:
+        line.is_alive = True
+        line.sends_now, line.receives_now = sends_now, receives_now
+        line.showing = section.values("msid")[0] if receives_now else None
+
+    # Text
+
+    def _section(self, line: Transceiver, direction: str, setup: str) -> list[str]:
+        if line.codecs is None or line.extensions is None:
+            self._number(line)  # refused before it was ever agreed on
+        codecs = line.codecs or {}
+        port = 0 if line.is_stopped else 9
+        formats = " ".join(map(str, codecs))
+        lines = [f"m={line.kind} {port} UDP/TLS/RTP/SAVPF {formats}", "c=IN IP4 0.0.0.0"]
+        lines.append(f"a=mid:{line.mid}")
+        lines += [f"a=ice-ufrag:{self.ufrag}", "a=ice-pwd:" + "x" * 24, f"a=fingerprint:{FINGERPRINT}"]
+        lines += [f"a=setup:{setup}", f"a={direction}", "a=rtcp-mux", "a=rtcp-rsize"]
+        lines += [f"a=extmap:{number} {uri}" for number, uri in (line.extensions or {}).items()]
+        for payload_type, (name, fmtp) in codecs.items():
+            lines.append(f"a=rtpmap:{payload_type} {name}")
+            lines += [f"a=fmtp:{payload_type} {fmtp}"] if fmtp else []
+            if line.kind == "video":
+                lines += [f"a=rtcp-fb:{payload_type} {feedback}" for feedback in FEEDBACK]
+        if sends(direction):
+            lines += [f"a=msid:camera {line.kind}{line.ssrc}", f"a=ssrc:{line.ssrc} cname:peer"]
+        return lines
+
+    def _write(self, sections: list[list[str]], bundle: list[str]) -> str:
+        self._version += 1
+        session = ["v=0", f"o=- 77 {self._version} IN IP4 127.0.0.1", "s=-", "t=0 0"]
+        session.append("a=group:BUNDLE" + "".join(f" {mid}" for mid in bundle))
+        return "".join(line + "\r\n" for block in [session, *sections] for line in block)
+
+    def _read(self, sdp: str) -> tuple[list[str], list[ServerSection]]:
+        """Return the server's bundle and sections, checked against all it said before."""
+        assert sdp.endswith("\r\n")
+        session, *blocks = [part.split("\r\n") for part in sdp.removesuffix("\r\n").split("\r\nm=")]
+        version = int(session[1].split(" ")[2])
+        assert version > self._server_version
+        self._server_version = version
+        sections = [ServerSection(["m=" + block[0], *block[1:]]) for block in blocks]
+        mids = [section.mid for section in sections if section.values("mid")]
+        assert len(set(mids)) == len(mids)
+        for section in sections:
+            for payload_type, codec in section.codecs.items():
+                # Only what both sides use keeps its number; what we never accepted is free again.
+                known = self._server_codecs.setdefault(payload_type, codec)
+                assert known == codec or codec[:2] not in CODECS[section.head[0]].values()
+            for number, uri in section.extensions.items():
+                assert self._server_extensions.setdefault(number, uri) == uri
+            ssrcs = {value.split(" ")[0] for value in section.values("ssrc")}
+            if not section.is_rejected and sends(section.direction):
+                (ssrc,) = ssrcs
+                assert self._server_ssrcs.setdefault(section.mid, ssrc) == ssrc
+                assert len(section.values("msid")) == 1
+            else:
+                assert not ssrcs and not section.values("msid")
+        assert len(set(self._server_ssrcs.values())) == len(self._server_ssrcs)
+        (group,) = (line for line in session if line.startswith("a=group:BUNDLE"))
+        return group.split(" ")[1:], sections

@@ -1,0 +1,116 @@
+"""Which codecs are the same, and what we say of them."""
+
+import pytest
+
+from kaamos.media.description import Extension, Kind, PayloadFormat
+from kaamos.rtc import capabilities
+from kaamos.rtc.capabilities import CODEC_IDS, CODECS, H264Profile, find_codec, h264_profile
+from kaamos.rtc.sdp import RtpMap
+
+H264 = RtpMap("h264", 90000, 1)
+
+
+def test_the_order_of_codecs_is_the_preference_of_the_room() -> None:
+    assert [codec.rtpmap.encoding for codec in CODECS[:3]] == ["opus", "vp8", "h264"]
+    assert len(CODECS) == 14 and len(set(CODECS)) == 14
+    assert CODEC_IDS == {Kind.AUDIO: (0,), Kind.VIDEO: tuple(range(1, 14))}
+
+
+@pytest.mark.parametrize("codec_id", range(len(CODECS)))
+def test_what_we_offer_is_what_we_find(codec_id: int) -> None:
+    codec = CODECS[codec_id]
+    assert find_codec(codec.kind, codec.rtpmap, capabilities.offer_fmtp(codec_id)) == codec_id
+
+
+@pytest.mark.parametrize(
+    ("kind", "rtpmap"),
+    [
+        (Kind.AUDIO, RtpMap("opus", 48000, 1)),
+        (Kind.AUDIO, RtpMap("opus", 16000, 2)),
+        (Kind.AUDIO, RtpMap("red", 48000, 2)),
+        (Kind.AUDIO, RtpMap("vp8", 90000, 1)),
+        (Kind.VIDEO, RtpMap("opus", 48000, 2)),
+        (Kind.VIDEO, RtpMap("vp9", 90000, 1)),
+        (Kind.VIDEO, RtpMap("rtx", 90000, 1)),
+        (Kind.VIDEO, RtpMap("vp8", 8000, 1)),
+    ],
+)
+def test_other_codecs_are_not_ours(kind: Kind, rtpmap: RtpMap) -> None:
+    assert find_codec(kind, rtpmap, "") is None
+
+
+@pytest.mark.parametrize(
+    ("profile_level_id", "profile"),
+    [
+        ("42e01f", H264Profile.CONSTRAINED_BASELINE),
+        ("42E034", H264Profile.CONSTRAINED_BASELINE),
+        ("42c01e", H264Profile.CONSTRAINED_BASELINE),  # GStreamer
+        ("4d801f", H264Profile.CONSTRAINED_BASELINE),
+        ("58c01f", H264Profile.CONSTRAINED_BASELINE),
+        ("42001f", H264Profile.BASELINE),
+        ("42001e", H264Profile.BASELINE),  # FFmpeg
+        ("58801f", H264Profile.BASELINE),
+        ("4d001f", H264Profile.MAIN),
+        ("4d401f", H264Profile.MAIN),
+        ("640c1f", H264Profile.CONSTRAINED_HIGH),
+        ("640032", H264Profile.HIGH),
+        ("f4001f", H264Profile.HIGH_444),
+        ("58001f", None),  # Extended
+        ("64081f", None),
+        ("6e001f", None),  # High 10
+        ("42e01", None),
+        ("42e01f0", None),
+        ("42e0xf", None),
+        ("", None),
+        ("\uff14\uff12e01f", None),
+    ],
+)
+def test_a_profile_is_told_by_its_bits_and_not_by_its_level(
+    profile_level_id: str, profile: H264Profile | None
+) -> None:
+    assert h264_profile(profile_level_id) is profile
+
+
+@pytest.mark.parametrize(
+    ("fmtp", "mode", "profile"),
+    [
+        ("level-asymmetry-allowed=1;packetization-mode=1;profile-level-id=42001f", 1, H264Profile.BASELINE),
+        ("profile-level-id=4D001F; packetization-mode=0", 0, H264Profile.MAIN),
+        ("profile-level-id=42e01f", 0, H264Profile.CONSTRAINED_BASELINE),
+        ("packetization-mode=1", 1, H264Profile.CONSTRAINED_BASELINE),
+        ("", 0, H264Profile.CONSTRAINED_BASELINE),
+    ],
+)
+def test_h264_is_told_by_profile_and_packetization_mode(fmtp: str, mode: int, profile: H264Profile) -> None:
+    codec_id = find_codec(Kind.VIDEO, H264, fmtp)
+    assert codec_id is not None
+    codec = CODECS[codec_id]
+    assert (codec.packetization_mode, codec.profile, codec.format) == (mode, profile, PayloadFormat.H264)
+
+
+@pytest.mark.parametrize("fmtp", ["packetization-mode=2", "packetization-mode=x", "profile-level-id=x"])
+def test_h264_of_another_kind_is_not_ours(fmtp: str) -> None:
+    assert find_codec(Kind.VIDEO, H264, fmtp) is None
+
+
+def test_an_answer_repeats_the_level_of_the_peer_and_nothing_else() -> None:
+    fmtp = (
+        "packetization-mode=1;sprop-parameter-sets=Z0LAHtoC;profile-level-id=42c01e;level-asymmetry-allowed=1"
+    )
+    codec_id = find_codec(Kind.VIDEO, H264, fmtp)
+    assert codec_id is not None
+    expected = "level-asymmetry-allowed=1;packetization-mode=1;profile-level-id=42c01e"
+    assert capabilities.answer_fmtp(codec_id, fmtp) == expected
+
+
+def test_opus_and_vp8_are_answered_in_our_words() -> None:
+    assert capabilities.answer_fmtp(0, "stereo=1;maxplaybackrate=48000") == "minptime=10;useinbandfec=1"
+    assert capabilities.answer_fmtp(1, "max-fs=12288;max-fr=60") == ""
+
+
+def test_extensions_belong_to_their_kind() -> None:
+    level, orientation = "urn:ietf:params:rtp-hdrext:ssrc-audio-level", "urn:3gpp:video-orientation"
+    assert capabilities.extension_of(Kind.AUDIO, level) is Extension.AUDIO_LEVEL
+    assert capabilities.extension_of(Kind.VIDEO, level) is None
+    assert capabilities.extension_of(Kind.VIDEO, orientation) is Extension.VIDEO_ORIENTATION
+    assert capabilities.extension_of(Kind.AUDIO, "urn:x") is None

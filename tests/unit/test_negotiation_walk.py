@@ -1,0 +1,165 @@
+"""Whatever both sides do in whatever legal order, a negotiation converges and keeps its numbers.
+
+The peer checks every description of the server (tests/support/sdp_peer.py); here the two run over queues,
+so that descriptions cross.
+"""
+
+import itertools
+from collections import deque
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from kaamos.errors import ErrorCode, RemoteProtocolError
+from kaamos.media.description import Kind
+from kaamos.rtc.negotiation import LocalTransport, Negotiator
+from tests.support.sdp_peer import DIRECTIONS, SdpPeer, Transceiver, receives, sends
+
+LOCAL = LocalTransport("server12", "p" * 24, "sha-256 " + ":".join(["AB"] * 32), (("192.0.2.1", 7882),))
+MAX_TRANSCEIVERS = 12
+
+kinds = st.sampled_from(list(Kind))
+directions = st.sampled_from(DIRECTIONS)
+picks = st.integers(min_value=0, max_value=MAX_TRANSCEIVERS - 1)
+
+
+class Negotiation(RuleBasedStateMachine):
+    def __init__(self) -> None:
+        super().__init__()
+        ssrcs = itertools.count(5000)
+        self.server = Negotiator(LOCAL, session_id=1, cname="kaamos", new_ssrc=lambda: next(ssrcs))
+        self.peer = SdpPeer()
+        self.up: deque[tuple[str, str]] = deque()
+        self.down: deque[tuple[str, str]] = deque()
+        self.tracks = itertools.count()
+        self.meanings: dict[tuple[str, int], object] = {}
+        self.ssrcs: dict[str, int] = {}
+
+    # What the peer does
+
+    @precondition(lambda self: len(self.peer.transceivers) < MAX_TRANSCEIVERS)
+    @rule(kind=kinds, direction=directions)
+    def peer_adds(self, kind: Kind, direction: str) -> None:
+        self.peer.add(kind.value, direction)
+
+    @precondition(lambda self: self.peer.transceivers)
+    @rule(pick=picks, direction=directions)
+    def peer_changes(self, pick: int, direction: str) -> None:
+        self._picked(pick).direction = direction
+
+    @precondition(lambda self: self.peer.transceivers and self.peer.pending is None)
+    @rule(pick=picks)
+    def peer_stops(self, pick: int) -> None:
+        self._picked(pick).is_stopped = True
+
+    @precondition(lambda self: self.peer.pending is None)
+    @rule()
+    def peer_offers(self) -> None:
+        self.up.append(("offer", self.peer.offer()))
+
+    # What the server does
+
+    @rule(kind=kinds)
+    def server_plays(self, kind: Kind) -> None:
+        if self.server.can_add_section:
+            mid = self.server.free_section(kind) or self.server.add_section(kind)
+            self.server.play(mid, "user", f"T{next(self.tracks)}")
+
+    @rule(pick=picks)
+    def server_stops(self, pick: int) -> None:
+        playing = [mid for mid, down in self.server.down_sections.items() if down.track_id]
+        if playing:
+            self.server.stop(playing[pick % len(playing)])
+
+    @precondition(lambda self: self.server.is_established and not self.server.has_outstanding_offer)
+    @rule()
+    def server_offers(self) -> None:
+        self.down.append(("offer", self.server.create_offer()))
+
+    # What the network does
+
+    @precondition(lambda self: self.up)
+    @rule()
+    def server_receives(self) -> None:
+        what, sdp = self.up.popleft()
+        if what == "answer":
+            self.server.receive_answer(sdp)
+            return
+        was_outstanding = self.server.has_outstanding_offer
+        try:
+            self.server.receive_offer(sdp)
+        except RemoteProtocolError as error:
+            assert error.code is ErrorCode.GLARE and was_outstanding
+        else:
+            self.down.append(("answer", self.server.create_answer()))
+
+    @precondition(lambda self: self.down)
+    @rule()
+    def peer_receives(self) -> None:
+        what, sdp = self.down.popleft()
+        if what == "answer":
+            self.peer.accept(sdp)
+        else:
+            self.up.append(("answer", self.peer.answer(sdp)))
+
+    # What always holds
+
+    @invariant()
+    def numbers_keep_their_meaning(self) -> None:
+        for mid, down in self.server.down_sections.items():
+            assert self.ssrcs.setdefault(mid, down.config.ssrc) == down.config.ssrc
+            if self.server.is_sendable(mid):
+                self._check_numbers(down.config.payload_types.items(), down.config.extensions.items())
+        for up in self.server.up_sections.values():
+            codecs = ((codec.codec_id, codec.payload_type) for codec in up.config.codecs)
+            self._check_numbers(codecs, up.config.extensions.items())
+
+    @invariant()
+    def a_free_section_shows_nothing(self) -> None:
+        for kind in Kind:
+            mid = self.server.free_section(kind)
+            if mid is not None:
+                down = self.server.down_sections[mid]
+                assert (down.kind, down.track_id) == (kind, None) and not self.server.is_sendable(mid)
+
+    def teardown(self) -> None:
+        """Let everything in flight arrive and both sides say what is left: they agree, and soon."""
+        for _ in range(12):
+            while self.up or self.down:
+                if self.down:
+                    self.peer_receives()
+                else:
+                    self.server_receives()
+            if self.peer.needs_offer or not self.server.is_established:
+                self.peer_offers()
+            elif self.server.needs_offer:
+                self.server_offers()
+        assert not self.server.needs_offer and not self.server.has_outstanding_offer
+        lines = {line.mid: line for line in self.peer.lines if line.is_alive}
+        shown = {mid: line.showing for mid, line in lines.items() if line.showing is not None}
+        playing = {mid: down for mid, down in self.server.down_sections.items() if down.track_id is not None}
+        assert shown == {mid: f"{down.stream_id} {down.track_id}" for mid, down in playing.items()}
+        assert all(self.server.is_sendable(mid) for mid in playing)
+        assert set(self.server.up_sections) == {mid for mid, line in lines.items() if line.sends_now}
+        assert set(self.server.up_sections) == {mid for mid, line in lines.items() if sends(line.direction)}
+        # Said, not wanted: an offer of ours that sends nothing leaves no word for it in the answer.
+        assert {mid for mid, line in lines.items() if receives(line.said)} <= set(self.server.down_sections)
+
+    def _picked(self, pick: int) -> Transceiver:
+        return self.peer.transceivers[pick % len(self.peer.transceivers)]
+
+    def _check_numbers(self, codecs: object, extensions: object) -> None:
+        for space, items in (("codec", codecs), ("extension", extensions)):
+            for meaning, number in items:
+                assert self.meanings.setdefault((space, number), meaning) == meaning
+
+
+Negotiation.TestCase.settings = settings(
+    max_examples=150,
+    stateful_step_count=40,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
+)
+TestNegotiation = Negotiation.TestCase
