@@ -223,12 +223,12 @@ class Participant:
             yield
         finally:
             self._is_in_description = False
-            for mid, publication in self.publications.items():
-                source = source_of(publication.kind, sources.get(mid, publication.source))
-                self._are_tracks_changed |= source is not publication.source
-                publication.source = source
-            if self._are_tracks_changed:
-                self._tracks_changed()
+        for mid, publication in self.publications.items():
+            source = source_of(publication.kind, sources.get(mid, publication.source))
+            self._are_tracks_changed |= source is not publication.source
+            publication.source = source
+        if self._are_tracks_changed:
+            self._tracks_changed()
 
     def _tracks_changed(self) -> None:
         self._are_tracks_changed = self._is_in_description

@@ -1,12 +1,15 @@
 """Clients meet in a room over WebSockets: who hears what, and what happens to those who misbehave."""
 
 import asyncio
+import json
+import logging
+from random import Random
 
 import aiohttp
 import pytest
 
 from kaamos.room.participant import Participant
-from kaamos.signaling import outbox
+from kaamos.signaling import app, outbox
 from tests.support.signaling_client import PATIENCE_S, site, until
 
 CANDIDATE = "candidate:1 1 UDP 2122252543 192.168.1.5 54321 typ host"
@@ -235,9 +238,16 @@ async def test_a_lost_media_connection_removes_its_participant() -> None:
 async def test_a_socket_that_does_not_join_in_time_is_closed() -> None:
     async with site(limits={"join_timeout_s": 0.05}) as served:
         client = await served.connect()
-        await client.say("ping")
-        assert await client.error() == "NOT_JOINED"
         assert await client.closed() == 4008
+
+
+async def test_nothing_is_heard_before_a_join() -> None:
+    async with site() as served:
+        client = await served.connect()
+        for type in ("ping", "leave", "offer", "answer", "ice-candidate"):
+            await client.say(type, {"sdp": "v=0"})
+            assert await client.error() == "NOT_JOINED"
+        await client.join("ada")
 
 
 async def test_a_full_server_makes_no_further_room_for_a_join() -> None:
@@ -270,6 +280,66 @@ async def test_wrong_frames_give_errors_and_the_connection_stays() -> None:
         assert await ada.error() == "BAD_MESSAGE"
         await ada.say("ping", id=5)
         assert (await ada.hear("pong"))["id"] == 5
+
+
+def any_json(random: Random, depth: int = 0) -> object:
+    """Return JSON of any shape, with names that the protocol knows among others."""
+    words = [
+        "type",
+        "data",
+        "id",
+        "sdp",
+        "candidate",
+        "user_id",
+        "tracks",
+        "join",
+        "offer",
+        "answer",
+        "ping",
+        "0",
+    ]
+    kind = random.randrange(9 if depth < 4 else 6)
+    if kind < 3:
+        return random.choice(words)
+    if kind < 6:
+        return random.choice([None, True, -1, 1.5, 2**70, "", "\u0000", "💫", [], {}])
+    if kind == 6:
+        return [any_json(random, depth + 1) for _ in range(random.randrange(4))]
+    return {random.choice(words): any_json(random, depth + 1) for _ in range(random.randrange(5))}
+
+
+async def test_json_of_any_shape_hurts_neither_its_sender_nor_the_others() -> None:
+    random = Random(8)
+    async with site(limits={"messages_per_second": 0}) as served:
+        grace = await served.joined("grace")
+        ada = await served.joined("ada")
+        for _ in range(100):
+            for _ in range(5):
+                name = random.choice(["join", "offer", "answer", "ice-candidate", "ping", any_json(random)])
+                frame = (
+                    any_json(random) if random.randrange(3) == 0 else {"type": name, "data": any_json(random)}
+                )
+                await ada.ws.send_str(json.dumps(frame))
+            await ada.hear_all()
+        types = {message["type"] for message in await grace.hear_all()}
+        assert types <= {"participant-joined", "participants"}
+
+
+async def test_no_log_at_info_holds_descriptions_or_addresses(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    async with site() as served:
+        ada = await served.joined("ada")
+        await ada.say("ice-candidate", {"candidate": CANDIDATE})
+        await ada.say("offer", {"sdp": "send audio 0\na=ice-pwd:secret"})
+        await ada.hear("answer")
+        await ada.say("offer", {"sdp": "bad a=ice-pwd:secret"})
+        await ada.error()
+        await ada.ws.send_str("a=ice-pwd:secret")
+        await ada.error()
+    assert "joined as host" in caplog.text
+    assert "participant" in vars(next(r for r in caplog.records if "joined" in r.getMessage()))
+    for secret in ("secret", "192.168.1.5", "192.0.2.1", "127.0.0.1"):
+        assert secret not in caplog.text
 
 
 async def test_a_large_message_passes_and_a_larger_one_is_refused_by_name() -> None:
@@ -356,6 +426,19 @@ async def test_a_failure_of_ours_closes_one_socket_and_no_other(monkeypatch: pyt
         assert (await ada.hear("error"))["data"] == {"code": "INTERNAL", "message": "internal error"}
         assert await ada.closed() == 1011
         await grace.hear("participant-left")
+
+
+async def test_a_client_that_no_longer_answers_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with site() as served:
+        grace = await served.joined("grace")
+        monkeypatch.setattr(app, "HEARTBEAT_S", 0.05)
+        _, writer = await asyncio.open_connection("127.0.0.1", served.http.port)
+        writer.write(UPGRADE)
+        join = b'{"type":"join","user_id":"ada"}'
+        writer.write(bytes([0x81, 0x80 | len(join), 0, 0, 0, 0]) + join)
+        await grace.hear("participant-joined")
+        assert (await grace.hear("participant-left"))["data"] == {"user_id": "ada", "reason": "disconnected"}
+        writer.close()
 
 
 # Limits per address.

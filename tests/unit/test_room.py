@@ -283,8 +283,9 @@ def test_a_crossing_offer_is_refused_and_changes_nothing() -> None:
     world.publish("ada")
     grace = world.publish("grace")
     world.connection("grace").offer()
-    assert code_of(lambda: grace.receive_offer("send nothing", {})) is ErrorCode.GLARE
-    assert len(grace.publications) == 2
+    sources = {"1": Source.SCREEN_SHARE}
+    assert code_of(lambda: grace.receive_offer("send nothing", sources)) is ErrorCode.GLARE
+    assert [publication.source for publication in grace.publications.values()] == ["microphone", "camera"]
 
 
 def test_a_client_may_start_to_send_with_its_answer() -> None:
