@@ -449,7 +449,7 @@ async def test_an_aiortc_client_connects_publishes_and_receives(served: Served, 
 async def test_a_client_that_hangs_up_ends_the_connection(served: Served, client: Client) -> None:
     client.send()
     await client.offer_to(served)
-    await eventually(lambda: served.is_connected)
+    await eventually(lambda: client.pc.connectionState == "connected" and served.is_connected)
     await client.pc.close()
     await eventually(lambda: served.reasons)
     assert served.reasons == ["closed by peer"] and served.tracks_at_end == 2
