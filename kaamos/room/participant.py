@@ -78,7 +78,7 @@ class Participant:
         self._are_tracks_changed = False
         self._is_in_description = False
         self._offers = 0
-        self._last_offer: OfferMade | None = None
+        self._last_offer: OfferMade | None = None  # until it is answered
 
     @property
     def info(self) -> ParticipantInfo:
@@ -120,6 +120,7 @@ class Participant:
             raise RemoteProtocolError(ErrorCode.STALE_NEGOTIATION, "the offer that this answers is over")
         with self._description(sources):
             self.connection.receive_answer(sdp)
+        self._last_offer = None
         self._play_waiting()
 
     def leave(self, reason: LeaveReason) -> None:
@@ -182,8 +183,7 @@ class Participant:
 
     def on_published(self, mid: str, kind: Kind) -> None:
         """Offer to the others what the client sends in section ``mid`` from now on."""
-        if self.connection is None:
-            return
+        assert self.connection is not None, "a connection that was given up reports nothing"
         source = source_of(kind, self._sources.get(mid))
         uptrack = self.connection.up_tracks[mid]
         self.publications[mid] = publication = Publication(new_track_id(), self, mid, kind, source, uptrack)

@@ -3,6 +3,7 @@
 import asyncio
 import errno
 from collections import Counter
+from contextlib import suppress
 from typing import Literal
 
 from aiohttp import web
@@ -109,9 +110,10 @@ class Sockets:
         self._is_draining = True
         for socket in self._sockets:
             _say_goodbye(socket)
-        while self._sockets:
+        if self._sockets:
             self._all_gone.clear()
-            await self._all_gone.wait()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._all_gone.wait(), 2 * CLOSE_TIMEOUT_S)
 
     def _admit(self, address: str) -> None:
         if self._is_draining:

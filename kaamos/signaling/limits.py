@@ -17,14 +17,14 @@ class TokenBucket:
         self._tokens = burst
         self._filled_at = now
 
-    def take(self, now: float, count: float = 1.0) -> bool:
-        """Return whether ``count`` more may pass now, and note that they do."""
+    def take(self, now: float) -> bool:
+        """Return whether one more may pass now, and note that it does."""
         if not self._per_second:
             return True
         self._fill(now)
-        if self._tokens < count:
+        if self._tokens < 1.0:
             return False
-        self._tokens -= count
+        self._tokens -= 1.0
         return True
 
     def wait_s(self, now: float) -> float:

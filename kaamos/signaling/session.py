@@ -70,11 +70,6 @@ class Session:
         # Each message over the rate is refused; who goes on for another burst is closed.
         self._refused = TokenBucket(messages_per_second, burst, now)
 
-    @property
-    def is_joined(self) -> bool:
-        """Return whether its client is in the room."""
-        return self._state is _State.JOINED
-
     def joined(self) -> None:
         """Note that the room took the client in."""
         self._state = _State.JOINED

@@ -1,6 +1,7 @@
 """A whole server starts on the ports it was told, says plainly when it cannot, and stops in order."""
 
 import asyncio
+import contextlib
 import json
 import logging
 import signal
@@ -86,6 +87,20 @@ async def test_a_signal_stops_in_order_and_clients_are_told(signum: signal.Signa
         assert client.heard[-1]["data"]["code"] == "SERVER_DRAINING"
         async with asyncio.timeout(PATIENCE_S):
             assert await server.process.wait() == 0
+        assert "Traceback" not in server.log.read_text()
+
+
+async def test_what_strangers_send_instead_of_http_makes_no_noise_in_the_log() -> None:
+    async with running_server() as server:
+        host, port = server.url.removeprefix("http://").split(":")
+        for nonsense in (b"\x16\x03\x01\x02\x00 hello\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n", b"\x00" * 9000):
+            reader, writer = await asyncio.open_connection(host, int(port))
+            writer.write(nonsense)
+            writer.write_eof()
+            with contextlib.suppress(ConnectionError):  # it may be cut off while it still talks
+                async with asyncio.timeout(PATIENCE_S):
+                    await reader.read()
+            writer.close()
         assert "Traceback" not in server.log.read_text()
 
 
