@@ -1,16 +1,21 @@
 """What Python sees of the native engine; only ``kaamos.media.engine`` and tests import it."""
 
+from typing import Self, TypedDict
+
+from typing_extensions import disjoint_base
+
+@disjoint_base
 class Worker:
-    def __init__(
-        self,
+    def __new__(
+        cls,
         fd4: int,
-        fd6: int,
-        protect: int,
-        unprotect: int,
-        protect_rtcp: int,
-        unprotect_rtcp: int,
-        seed: int,
-    ) -> None: ...
+        fd6: int = -1,
+        protect: int = 0,
+        unprotect: int = 0,
+        protect_rtcp: int = 0,
+        unprotect_rtcp: int = 0,
+        seed: int = 1,
+    ) -> Self: ...
     def run(self) -> None: ...
     def stop(self) -> None: ...
     @property
@@ -84,3 +89,68 @@ class Worker:
     def downtrack_stats(
         self, downtrack_id: int
     ) -> tuple[int, int, int, int, int, int, int, int, dict[str, int]]: ...
+
+# Probes (fastpath/probe.pxi): single chapters as functions, for tests and benchmarks.
+
+COUNTER_NAMES: tuple[str, ...]
+DROP_NAMES: tuple[str, ...]
+
+class _ParsedPacket(TypedDict):
+    payload_offset: int
+    payload_length: int
+    ssrc: int
+    timestamp: int
+    seq: int
+    payload_type: int
+    marker: bool
+    csrc_count: int
+    extensions: dict[int, bytes]
+
+def classify(data: bytes) -> int: ...
+def extend_sequence(newest: int, seq: int) -> int: ...
+def parse_packet(
+    data: bytes, extensions: list[tuple[int, int]], repeat: int = 1
+) -> _ParsedPacket | None: ...
+def rewrite_packet(
+    data: bytes,
+    extensions_up: list[tuple[int, int]],
+    extensions_down: list[tuple[int, int]],
+    mid: bytes,
+    with_mid: bool,
+    ssrc: int,
+    out_seq: int,
+    timestamp: int,
+    payload_type: int,
+    repeat: int = 1,
+) -> bytes | None: ...
+def is_keyframe(payload_format: int, payload: bytes) -> bool: ...
+def hmac_sha1_of(key: bytes, head: bytes, data: bytes) -> bytes: ...
+def crc32_of(data: bytes) -> int: ...
+def parse_stun(data: bytes) -> tuple[bytes | None, int, bool, bool] | None: ...
+def stun_integrity_ok(data: bytes, integrity_at: int, pwd: bytes) -> bool: ...
+def stun_success(request: bytes, remote_ip: bytes, remote_port: int, pwd: bytes) -> bytes: ...
+def is_rtcp_compound(data: bytes) -> bool: ...
+
+@disjoint_base
+class RewriterProbe:
+    def __new__(cls, first_seq: int, first_timestamp: int) -> Self: ...
+    def start(self, in_seq: int, timestamp: int, clock_rate: int, now_us: int) -> None: ...
+    def rebase(self, in_seq: int) -> None: ...
+    def skip(self, in_seq: int) -> None: ...
+    def map(self, in_seq: int) -> int: ...
+    def send(self, in_seq: int, timestamp: int, now_us: int) -> tuple[int, int] | None: ...
+
+class ManualWorker(Worker):
+    def __new__(cls, fd4: int) -> Self: ...
+    def apply(self, now_us: int, now_ntp: int) -> None: ...
+    def receive(self, transport_id: int, data: bytes, now_us: int, now_ntp: int) -> str | None: ...
+    def datagram(
+        self, data: bytes, remote_ip: bytes, remote_port: int, local_ip: bytes, now_us: int, now_ntp: int
+    ) -> str | None: ...
+    def tick(self, now_us: int, now_ntp: int) -> None: ...
+
+@disjoint_base
+class PacketRun:
+    def __new__(cls, packet: bytes, first_seq: int, count: int) -> Self: ...
+    def apply(self, function: int, session: int) -> int: ...
+    def packets(self) -> list[bytes]: ...

@@ -182,10 +182,7 @@ cdef class ManualWorker(Worker):
     Times are arguments: microseconds and 32.32 NTP.
     """
 
-    def __init__(self, int fd4):
-        pass
-
-    def __cinit__(self, int fd4, *_):
+    def __cinit__(self, int fd4):
         self.core.protect = self.core.unprotect = keep_plain
         self.core.protect_rtcp = self.core.unprotect_rtcp = keep_plain
 

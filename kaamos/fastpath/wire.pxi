@@ -99,7 +99,7 @@ cdef void packet_read_extensions(Packet *p, const uint8_t *kind_by_id) noexcept 
         else:
             identifier = p.data[at] >> 4
             size = (p.data[at] & 15) + 1
-            if identifier == 15:
+            if identifier == 15 or identifier == 0:   # stop; id 0 with a length is malformed
                 return
             at += 1
         if size > end - at:

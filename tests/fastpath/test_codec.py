@@ -1,0 +1,92 @@
+"""Where a receiver can start: VP8 and H.264 payload descriptors (codec.pxi)."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kaamos._fastpath import is_keyframe
+from kaamos.media.description import PayloadFormat
+
+KEY_TAG = b"\x50\x01\x00\x9d\x01\x2a\x40\x01\xf0\x00"  # RFC 6386 section 9.1: bit 0 of the tag is 0
+DELTA_TAG = b"\x51\x01\x00"
+
+
+@pytest.mark.parametrize(
+    "descriptor",
+    [
+        b"\x10",
+        b"\x30",  # N: nothing depends on it
+        b"\x90\x00",
+        b"\x90\x80\x05",  # PictureID of 7 bits
+        b"\x90\x80\x85\x01",  # PictureID of 15 bits
+        b"\x90\x40\x01",  # TL0PICIDX
+        b"\x90\x20\x00",  # TID
+        b"\x90\x10\x00",  # KEYIDX
+        b"\x90\x30\x00",  # both share one byte
+        b"\x90\xf0\xff\xff\x01\x20",  # all of it
+    ],
+)
+def test_vp8_key_frames_start_with_any_descriptor(descriptor: bytes) -> None:
+    assert is_keyframe(PayloadFormat.VP8, descriptor + KEY_TAG)
+    assert not is_keyframe(PayloadFormat.VP8, descriptor + DELTA_TAG)
+    for length in range(len(descriptor) + 1):  # cut before the frame tag: never a key frame
+        assert not is_keyframe(PayloadFormat.VP8, descriptor[:length])
+
+
+@pytest.mark.parametrize("descriptor", [b"\x00", b"\x11", b"\x17", b"\x80\x00", b"\x81\x80\x05"])
+def test_vp8_continuations_and_other_partitions_are_no_start(descriptor: bytes) -> None:
+    assert not is_keyframe(PayloadFormat.VP8, descriptor + KEY_TAG)
+
+
+def stap(*units: bytes) -> bytes:
+    return b"\x78" + b"".join(len(unit).to_bytes(2, "big") + unit for unit in units)
+
+
+SPS, PPS, IDR, SLICE, SEI, AUD = b"\x67\x42", b"\x68\xce", b"\x65\x88", b"\x41\x9a", b"\x06\x05", b"\x09\x10"
+
+
+@pytest.mark.parametrize(
+    ("payload", "starts"),
+    [
+        (SPS, True),
+        (IDR, True),
+        (b"\x05", True),
+        (PPS, False),
+        (SLICE, False),
+        (SEI, False),
+        (stap(SPS, PPS), True),
+        (stap(AUD, SEI, SPS, PPS, IDR), True),
+        (stap(SEI, SLICE), False),
+        (stap(PPS), False),
+        (stap(), False),
+        (b"\x78\x00\x00" + SPS, False),  # a unit of length zero
+        (b"\x78\x00\x09" + SPS, False),  # a unit longer than the packet
+        (b"\x7c\x85\x00", True),  # FU-A, start of an IDR
+        (b"\x7c\x87\x00", True),
+        (b"\x7c\x05\x00", False),  # its middle
+        (b"\x7c\x45\x00", False),  # its end
+        (b"\x7c\x81\x00", False),  # start of a slice
+        (b"\x7c", False),
+        (b"\x79\x00\x02" + SPS, False),  # STAP-B, which browsers do not send (RFC 6184 section 5.6)
+        (b"", False),
+    ],
+)
+def test_h264_starts_at_sps_or_idr(payload: bytes, starts: bool) -> None:
+    assert is_keyframe(PayloadFormat.H264, payload) is starts
+
+
+def test_an_aggregate_cut_at_any_length_starts_only_where_its_sps_begins_whole() -> None:
+    payload = stap(SEI, SPS, PPS)
+    sps_ends = 1 + 2 + len(SEI) + 2 + len(SPS)
+    for length in range(len(payload) + 1):
+        assert is_keyframe(PayloadFormat.H264, payload[:length]) is (length >= sps_ends)
+
+
+def test_opaque_formats_start_anywhere() -> None:
+    assert is_keyframe(PayloadFormat.OPAQUE, b"\xff")
+    assert is_keyframe(PayloadFormat.OPAQUE, b"")
+
+
+@given(st.sampled_from([PayloadFormat.VP8, PayloadFormat.H264]), st.binary(max_size=64))
+def test_random_payloads_are_read_without_complaint(payload_format: PayloadFormat, payload: bytes) -> None:
+    assert is_keyframe(payload_format, payload) in (False, True)
