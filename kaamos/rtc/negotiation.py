@@ -262,6 +262,8 @@ class Negotiator:
     def play(self, mid: Mid, stream_id: str, track_id: str) -> None:
         """Let a section play this from the next description on.
 
+        A track plays in one section at a time: Chromium refuses a description that has an msid twice.
+
         Raises:
             LocalProtocolError: the peer does not receive there (:attr:`down_sections` has not got it).
         """

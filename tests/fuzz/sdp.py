@@ -58,7 +58,7 @@ def _as_first_offer(text: str) -> None:
     for kind in Kind:
         mid = server.free_section(kind)
         if mid is not None:
-            server.play(mid, "user", "track")
+            server.play(mid, "user", f"track {kind}")
     _check(server.create_answer())
     if server.can_add_section:
         server.play(server.add_section(Kind.VIDEO), "user", "track")

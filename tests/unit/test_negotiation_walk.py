@@ -13,10 +13,9 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from kaamos.errors import ErrorCode, RemoteProtocolError
 from kaamos.media.description import Kind
-from kaamos.rtc.negotiation import LocalTransport, Negotiator
+from tests.support.negotiation import negotiator
 from tests.support.sdp_peer import DIRECTIONS, SdpPeer, Transceiver, receives, sends
 
-LOCAL = LocalTransport("server12", "p" * 24, "sha-256 " + ":".join(["AB"] * 32), (("192.0.2.1", 7882),))
 MAX_TRANSCEIVERS = 12
 
 kinds = st.sampled_from(list(Kind))
@@ -27,8 +26,7 @@ picks = st.integers(min_value=0, max_value=MAX_TRANSCEIVERS - 1)
 class Negotiation(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
-        ssrcs = itertools.count(5000)
-        self.server = Negotiator(LOCAL, session_id=1, cname="kaamos", new_ssrc=lambda: next(ssrcs))
+        self.server = negotiator()
         self.peer = SdpPeer()
         self.up: deque[tuple[str, str]] = deque()
         self.down: deque[tuple[str, str]] = deque()
