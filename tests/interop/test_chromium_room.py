@@ -5,12 +5,11 @@ decodes as Ada's has Ada's proportions, however far the encoder has scaled it do
 """
 
 import asyncio
-import os
-from pathlib import Path
+from collections.abc import Awaitable, Callable
 
 import pytest
 
-from tests.support.browsers import Chromium, RoomPage
+from tests.support.browsers import NO_DEVICES, Chromium, RoomPage
 from tests.support.server import RunningServer
 from tests.support.waiting import until
 
@@ -59,13 +58,14 @@ async def test_three_people_see_and_hear_each_other_and_others_take_their_place(
     assert [page.errors for page in (ada, grace, linus, barbara)] == [[], [], [], []]
 
 
-async def test_a_page_closed_without_goodbye_disappears_for_the_others(
-    chromium: Chromium, server: RunningServer
+@pytest.mark.parametrize("end", [RoomPage.close, RoomPage.crash], ids=["closed", "crashed"])
+async def test_a_page_that_ends_without_goodbye_disappears_for_the_others(
+    chromium: Chromium, server: RunningServer, end: Callable[[RoomPage], Awaitable[None]]
 ) -> None:
     ada, grace, linus = await enter(chromium, server, "Ada", "Grace", "Linus")
     for page in (ada, grace, linus):
         await page.plays({"Ada", "Grace", "Linus"} - {page.name})
-    await chromium.crash(linus)
+    await end(linus)
     await ada.plays({"Grace"}, within_s=GONE_WITHIN_S)
     await grace.plays({"Ada"}, within_s=GONE_WITHIN_S)
 
@@ -74,7 +74,7 @@ async def test_someone_without_camera_and_microphone_watches_and_listens(
     chromium: Chromium, server: RunningServer
 ) -> None:
     (ada,) = await enter(chromium, server, "Ada")
-    grace = await chromium.visit(server.room("proof"), "Grace", has_devices=False)
+    grace = await chromium.visit(server.room("proof"), "Grace", script=NO_DEVICES)
     await grace.plays({"Ada"})
     await until(ada.names_shown, lambda shown: shown == {"Grace"}, 5.0)
     assert await grace.page.locator("#microphone").is_disabled()
@@ -102,23 +102,10 @@ async def test_a_camera_turned_off_shows_black_and_comes_back(
 
 
 async def test_the_front_door_makes_a_room_and_the_status_line_fades(
-    chromium: Chromium, server: RunningServer, tmp_path: Path
+    chromium: Chromium, server: RunningServer
 ) -> None:
     ada = await chromium.visit(f"{server.url}/", "Ada")
     assert "/room/" in ada.page.url
     await ada.page.get_by_text("You are in the call").wait_for()
     await ada.page.locator("#status.is-faded").wait_for(state="attached")
     await ada.page.get_by_text("You are the first one here").wait_for()
-
-
-@pytest.mark.skipif("KAAMOS_SCREENSHOT" not in os.environ, reason="KAAMOS_SCREENSHOT names no file to write")
-async def test_a_picture_of_a_room_with_three_people_is_taken(
-    chromium: Chromium, server: RunningServer
-) -> None:
-    pages = [
-        await chromium.visit(server.room("aurora"), name, camera=(640, 360))
-        for name in ("Ada", "Grace", "Linus")
-    ]
-    await pages[0].plays({"Grace", "Linus"})
-    await pages[0].page.locator(".tile.has-picture").nth(1).wait_for()
-    await pages[0].page.screenshot(path=os.environ["KAAMOS_SCREENSHOT"])

@@ -4,6 +4,7 @@ Where no Chromium is installed a test that asks for one is skipped; ``KAAMOS_REQ
 failure, so that a machine meant to run these tests cannot pass by not running them.
 """
 
+import asyncio
 import contextlib
 import os
 import shutil
@@ -11,7 +12,7 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 
 import pytest
-from playwright.async_api import Browser, BrowserContext, Page, async_playwright
+from playwright.async_api import Browser, Page, async_playwright
 
 from tests.support.waiting import until
 
@@ -125,6 +126,17 @@ class RoomPage:
 
         return (await until(look, is_whole, within_s))[1]
 
+    async def close(self) -> None:
+        """Close the tab, as its user would."""
+        await self.page.close()
+
+    async def crash(self) -> None:
+        """End the process behind the tab: nothing of its page runs any more."""
+        session = await self.page.context.new_cdp_session(self.page)
+        async with self.page.expect_event("crash"):
+            crashing = asyncio.ensure_future(session.send("Page.crash"))
+        crashing.cancel()  # a crashed page never answers
+
 
 class Chromium:
     """A running browser; each tab is a visitor with a camera of its own size."""
@@ -138,26 +150,18 @@ class Chromium:
         name: str,
         *,
         camera: tuple[int, int] = (320, 180),
-        has_devices: bool = True,
-        viewport: tuple[int, int] = (1280, 720),
+        script: str | None = None,
     ) -> RoomPage:
-        """Open a room's page as somebody, on a machine that may have no camera and microphone."""
+        """Open a room's page as somebody; a ``script`` run before it takes the place of ``camera``."""
         context = await self._browser.new_context(
             # Without this permission Chromium gathers no candidates on loopback, whatever its flags say.
             permissions=["camera", "microphone"],
-            viewport={"width": viewport[0], "height": viewport[1]},
+            viewport={"width": 1280, "height": 720},
         )
-        await context.add_init_script(SMALL_CAMERA % camera if has_devices else NO_DEVICES)
+        await context.add_init_script(script or SMALL_CAMERA % camera)
         room_page = RoomPage(await context.new_page(), name)
         await room_page.page.goto(f"{url}?name={name}")
         return room_page
-
-    @staticmethod
-    async def crash(room_page: RoomPage) -> None:
-        """Close a tab without its page getting a chance to say goodbye."""
-        context: BrowserContext = room_page.page.context
-        await room_page.page.close(run_before_unload=False)
-        await context.close()
 
 
 @contextlib.asynccontextmanager
