@@ -185,7 +185,7 @@ async def test_a_track_plays_when_the_client_has_answered_and_not_before(
 
 async def test_changes_that_come_together_go_out_in_one_offer(served: Served, peer: SdpPeer) -> None:
     served.offer(peer)
-    mids = [served.play(VIDEO, f"TR_{n}") for n in range(3)] + [served.play(AUDIO)]
+    mids = [served.play(VIDEO, f"TR_{n}") for n in range(3)] + [served.play(AUDIO, "TR_3")]
     await served.exchange(peer)
     assert len(served.offers) == 1 and served.playing().keys() == set(mids)
 
