@@ -175,20 +175,20 @@ class _Door:
 
     def __init__(self, send: Callable[[bytes], None]) -> None:
         self._deliver = send
-        self._waiting: asyncio.Queue[bytes | None] = asyncio.Queue()
+        self._datagrams: asyncio.Queue[bytes | None] = asyncio.Queue()
         self._is_closed = False
 
     def put(self, data: bytes) -> None:
-        if not self._is_closed and self._waiting.qsize() < MAX_WAITING_DATAGRAMS:
-            self._waiting.put_nowait(data)
+        if not self._is_closed and self._datagrams.qsize() < MAX_WAITING_DATAGRAMS:
+            self._datagrams.put_nowait(data)
 
     def close(self) -> None:
         if not self._is_closed:
             self._is_closed = True
-            self._waiting.put_nowait(None)
+            self._datagrams.put_nowait(None)
 
     async def _recv(self) -> bytes:
-        data = None if self._is_closed else await self._waiting.get()
+        data = None if self._is_closed else await self._datagrams.get()
         if data is None:
             raise ConnectionError("closed")
         return data

@@ -280,7 +280,7 @@ async def test_junk_does_not_disturb_an_established_association(
     await peer.connect()
     for junk in junk_records():
         peer.us.receive(junk)
-        await eventually(peer.us._door._waiting.empty)
+        await eventually(peer.us._door._datagrams.empty)
     await peer.speaks()
 
 
@@ -291,7 +291,7 @@ async def test_a_second_client_hello_does_not_disturb_an_established_association
     await peer.connect()
     other.us.receive = peer.us.receive  # type: ignore[method-assign]
     other.step()
-    await eventually(peer.us._door._waiting.empty)
+    await eventually(peer.us._door._datagrams.empty)
     await peer.speaks()
     assert len(peer.keys) == 1
 
@@ -372,7 +372,7 @@ async def test_a_server_cannot_renegotiate(meet: Callable[..., Peer]) -> None:
     peer.ssl.renegotiate()
     peer.is_up = False
     peer.step()
-    await eventually(peer.us._door._waiting.empty)
+    await eventually(peer.us._door._datagrams.empty)
     assert len(peer.keys) == 1
 
 
@@ -380,14 +380,14 @@ async def test_what_waits_for_the_handshake_is_bounded(meet: Callable[..., Peer]
     peer = meet()
     for _ in range(10 * MAX_WAITING_DATAGRAMS):
         peer.us.receive(b"\x16" * 50)
-    assert peer.us._door._waiting.qsize() == MAX_WAITING_DATAGRAMS
+    assert peer.us._door._datagrams.qsize() == MAX_WAITING_DATAGRAMS
 
 
 async def test_what_is_no_dtls_record_is_not_even_queued(meet: Callable[..., Peer]) -> None:
     peer = meet()
     for data in (b"", b"\x16" * 12, b"\x80" * 60, b"\x00" * 60, b"\x40" * 60, b"\x13" * 60):
         peer.us.receive(data)
-    assert peer.us._door._waiting.empty()
+    assert peer.us._door._datagrams.empty()
 
 
 def test_the_fingerprint_is_that_of_the_certificate() -> None:
