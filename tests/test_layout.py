@@ -48,7 +48,7 @@ IO_MODULES = frozenset(
 MAX_LINES = {".py": 600, ".pyx": 600, ".pyi": 600, ".js": 600, ".css": 600, ".pxi": 500}
 
 # Import names whose distribution is called otherwise.
-DISTRIBUTIONS = {"OpenSSL": "pyopenssl"}
+DISTRIBUTIONS = {"OpenSSL": "pyopenssl", "yaml": "pyyaml"}
 
 
 @dataclass(frozen=True)
@@ -176,15 +176,21 @@ def vague_names(modules: Iterable[Module]) -> Iterator[str]:
                 yield f"{module.name}:{node.lineno} class {node.name} is named after nothing"
 
 
-def undeclared_dependencies(modules: Iterable[Module]) -> Iterator[str]:
+def undeclared(modules: Iterable[Module], *, extra: str = "") -> Iterator[str]:
+    """Complain about imports that installing the package, with or without an extra, does not bring."""
     project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["project"]
-    declared = {re.split(r"[^A-Za-z0-9_-]", text)[0].lower() for text in project["dependencies"]}
+    requirements = project["dependencies"] + (project["optional-dependencies"][extra] if extra else [])
+    declared = {re.split(r"[^A-Za-z0-9_-]", text)[0].lower() for text in requirements}
+    ours = {"kaamos", "tests", "benchmarks"} | sys.stdlib_module_names
     for module in modules:
         for line, name in imported_names(module):
             top = name.partition(".")[0]
-            if top != "kaamos" and top not in sys.stdlib_module_names:
-                if DISTRIBUTIONS.get(top, top).lower() not in declared:
-                    yield f"{module.name}:{line} imports {top}, which pyproject.toml does not declare"
+            if top not in ours and DISTRIBUTIONS.get(top, top).lower() not in declared:
+                yield f"{module.name}:{line} imports {top}, which pyproject.toml does not declare"
+
+
+def undeclared_dependencies(modules: Iterable[Module]) -> Iterator[str]:
+    return undeclared(modules)
 
 
 RULES: tuple[Rule, ...] = (
@@ -249,6 +255,12 @@ def test_no_source_file_is_longer_than_its_ceiling() -> None:
         if path.suffix in MAX_LINES and (lines := path.read_text().count("\n")) > MAX_LINES[path.suffix]
     ]
     assert too_long == []
+
+
+def test_the_test_extra_brings_what_the_tests_import() -> None:
+    paths = [*(CHECKOUT / "tests").rglob("*.py"), *(CHECKOUT / "benchmarks").rglob("*.py")]
+    modules = [Module(path.relative_to(CHECKOUT).as_posix(), path.read_text()) for path in paths]
+    assert list(undeclared(modules, extra="test")) == []
 
 
 def test_the_packages_are_listed_and_the_chapters_are_none_of_them() -> None:
