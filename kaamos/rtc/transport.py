@@ -84,7 +84,7 @@ class PeerTransport:
         failure: str | None = "internal error"
         try:
             failure = await self._handshake(remote)
-            if failure is None:
+            if failure is None and self._ending is None:
                 self._on_connected()
         except asyncio.CancelledError:
             failure = None
@@ -131,24 +131,26 @@ class PeerTransport:
         await self._dtls.close()
         await self._ice.close()
 
-    # between the engine, ICE and DTLS
+    # Between the engine, ICE and DTLS.  The engine has forgotten the transport when it ends, while
+    # tasks of ICE and DTLS may have one more step to do.
 
     def _receive(self, kind: DatagramKind, data: bytes, path: Path) -> None:
-        if self._ending is not None:
-            return
         if kind is DatagramKind.STUN:
             self._ice.receive(data, path)
         else:
             self._dtls.receive(data)
 
     def _bind(self, path: Path) -> None:
-        self._engine.bind_path(self.id, path)
+        if self._ending is None:
+            self._engine.bind_path(self.id, path)
 
     def _select(self, path: Path) -> None:
-        self._engine.select_path(self.id, path)
+        if self._ending is None:
+            self._engine.select_path(self.id, path)
 
     def _set_keys(self, keys: SrtpKeys) -> None:
-        self._engine.set_keys(self.id, keys)
+        if self._ending is None:
+            self._engine.set_keys(self.id, keys)
 
     def _send_dtls(self, data: bytes) -> None:
         path = self._ice.selected_path
