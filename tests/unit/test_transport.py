@@ -204,6 +204,47 @@ async def test_a_client_connects_over_ipv6(
     await client.close()
 
 
+async def check(client: OrtcClient, local_ip: str, *, nominate: bool) -> None:
+    """Let the client check the path to one of our addresses."""
+    connection = client.ice._connection
+    pair = connection._nominated[1]
+    request = connection.build_request(pair, nominate=nominate)
+    address = (local_ip, pair.remote_addr[1])
+    await pair.protocol.request(request, address, integrity_key=connection.remote_password.encode())
+
+
+async def test_media_and_dtls_follow_the_client_to_another_path(serve: Callable[..., Served]) -> None:
+    served, client = serve("127.0.0.1", "127.0.0.2"), OrtcClient()
+    await served.meet(client)
+    for local_ip in ("127.0.0.2", "127.0.0.1", "127.0.0.2"):
+        await check(client, local_ip, nominate=True)
+        await served.engine.until(
+            lambda ip=local_ip: served.record.selected and served.record.selected.local_ip == ip
+        )
+        assert served.transport._ice.selected_path == served.record.selected
+    await served.transport.close()
+    (path, _) = served.engine.sent[-1]
+    assert path.local_ip == "127.0.0.2"
+    await eventually(lambda: client.dtls.state == "closed")
+    await client.close()
+
+
+async def test_a_path_that_another_peer_was_given_is_taken_back_by_a_check(
+    serve: Callable[..., Served],
+) -> None:
+    served, other, client = serve(), serve(), OrtcClient()
+    await served.meet(client)
+    path = served.record.selected
+    assert path is not None
+    served.engine.bind_path(other.transport.id, path)
+    assert served.record.selected is None
+    await check(client, "127.0.0.1", nominate=False)
+    assert served.record.selected == path and other.record.paths == set()
+    await other.transport.close()
+    await served.transport.close()
+    await client.close()
+
+
 async def test_many_clients_share_the_port(serve: Callable[..., Served]) -> None:
     pairs = [(serve(), OrtcClient()) for _ in range(8)]
     await asyncio.gather(*(served.meet(client) for served, client in pairs))
