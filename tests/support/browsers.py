@@ -51,7 +51,7 @@ NO_DEVICES = """
 """
 
 RECEIVED = """async () => {
-  const stats = [...(await kaamos.connection.getStats()).values()];
+  const stats = [...((await kaamos.connection?.getStats()) ?? []).values()];
   return stats.filter((s) => s.type === "inbound-rtp" && kaamos.tracks.has(s.mid)).map((s) => ({
     mid: s.mid,
     name: kaamos.participants.get(kaamos.tracks.get(s.mid).user_id)?.name ?? "",
