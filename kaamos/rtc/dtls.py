@@ -22,6 +22,7 @@ from aiortc.rtcdtlstransport import (
     State,
 )
 from aiortc.rtcicetransport import RTCIceTransport
+from cryptography import x509
 from OpenSSL import SSL
 
 from kaamos.media.description import SrtpKeys, SrtpProfile
@@ -225,6 +226,12 @@ class _KeyedDtls(RTCDtlsTransport):
                 remote=profile.get_key_and_salt(material, remote),
             )
         )
+
+    def _validate_peer_identity(self, remoteParameters: RTCDtlsParameters) -> None:
+        try:
+            super()._validate_peer_identity(remoteParameters)
+        except (ValueError, x509.InvalidVersion):  # OpenSSL takes certificates that cryptography cannot read
+            self._set_state(State.FAILED)
 
     async def _recv_next(self) -> None:
         try:

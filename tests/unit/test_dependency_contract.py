@@ -34,7 +34,14 @@ CONNECTION = {
 CONNECTION_METHODS = {"_check_periodic"}
 DTLS = {"_role": str, "_srtp_profiles": list, "_ssl": type(None), "_task": type(None)}
 # And private methods that we call or replace.
-DTLS_METHODS = {"_recv_next", "_set_role", "_set_state", "_setup_srtp", "_write_ssl"}
+DTLS_METHODS = {
+    "_recv_next",
+    "_set_role",
+    "_set_state",
+    "_setup_srtp",
+    "_validate_peer_identity",
+    "_write_ssl",
+}
 CERTIFICATE_METHODS = {"_create_ssl_context"}
 SESSION = {"_srtp"}
 
@@ -50,6 +57,7 @@ REPLACED = [
     (StunProtocol, "send_stun", ["message", "addr"]),
     (StunProtocol, "close", []),
     (RTCDtlsTransport, "_setup_srtp", []),
+    (RTCDtlsTransport, "_validate_peer_identity", ["remoteParameters"]),
     (RTCDtlsTransport, "_recv_next", []),
     (RTCDtlsTransport, "_write_ssl", []),
     (RTCCertificate, "_create_ssl_context", ["srtp_profiles"]),

@@ -7,8 +7,10 @@ from collections.abc import AsyncIterator, Callable
 
 import pytest
 from aiortc.rtcdtlstransport import RTCCertificate, certificate_digest, generate_certificate
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from OpenSSL import SSL
+from OpenSSL import SSL, crypto
 
 from kaamos.media.description import SrtpKeys, SrtpProfile
 from kaamos.rtc import dtls
@@ -21,6 +23,14 @@ RSA_KEY = rsa.generate_private_key(public_exponent=65537, key_size=2048)
 PROFILES = b"SRTP_AEAD_AES_128_GCM:SRTP_AEAD_AES_256_GCM:SRTP_AES128_CM_SHA1_80"
 
 
+def spoil(certificate: x509.Certificate) -> crypto.X509:
+    """Return it as version 6 of X.509, which OpenSSL uses as it is and cryptography cannot read."""
+    der = certificate.public_bytes(serialization.Encoding.DER)
+    return crypto.load_certificate(
+        crypto.FILETYPE_ASN1, der.replace(bytes.fromhex("a003020102"), bytes.fromhex("a003020105"), 1)
+    )
+
+
 class Peer:
     """The other end: an ``SSL.Connection`` and a wire that can lose, change and add datagrams."""
 
@@ -31,6 +41,7 @@ class Peer:
         key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | None = EC_KEY,
         profiles: bytes = PROFILES,
         ciphers: bytes = b"ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-RSA-AES128-GCM-SHA256",
+        is_certificate_spoiled: bool = False,
     ) -> None:
         context = SSL.Context(SSL.DTLS_METHOD)
         context.set_verify(SSL.VERIFY_PEER, lambda *args: True)
@@ -40,7 +51,7 @@ class Peer:
         self.fingerprints: tuple[tuple[str, str], ...] = (("sha-256", ":".join(["00"] * 32)),)
         if key is not None:
             certificate = generate_certificate(key)  # type: ignore[arg-type]
-            context.use_certificate(certificate)
+            context.use_certificate(spoil(certificate) if is_certificate_spoiled else certificate)
             context.use_privatekey(key)
             self.fingerprints = (("sha-256", certificate_digest(certificate, "sha-256")),)
         self.ssl = SSL.Connection(context)
@@ -193,6 +204,17 @@ async def test_a_fingerprint_may_be_written_in_lower_case(meet: Callable[..., Pe
 
 async def test_a_client_without_a_certificate_is_refused(meet: Callable[..., Peer]) -> None:
     peer = meet(key=None)
+    with pytest.raises(ConnectionError):
+        await peer.connect()
+    assert peer.keys == []
+
+
+@BOTH_ROLES
+@pytest.mark.filterwarnings("ignore:Passing pyOpenSSL X509 objects")
+async def test_a_certificate_that_cannot_be_read_is_refused(
+    meet: Callable[..., Peer], is_client: bool
+) -> None:
+    peer = meet(is_client=is_client, is_certificate_spoiled=True)
     with pytest.raises(ConnectionError):
         await peer.connect()
     assert peer.keys == []
