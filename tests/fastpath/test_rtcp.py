@@ -254,15 +254,10 @@ def test_sender_reports_line_up_two_tracks_of_a_publisher_whose_clock_is_another
             if i == 75:
                 room.send(ada, sender_report(0x2222, ada_ntp(), pair[1]))
             datagrams = grace.received()
-            leaving = {
-                media.ssrc: media.timestamp
-                for data in datagrams
-                if not is_rtcp(data)
-                for media in [read_rtp(data)]
-            }
-            for packet in (
-                packet for data in datagrams if is_rtcp(data) for packet in RtcpPacket.parse(data)
-            ):
+            media = [read_rtp(data) for data in datagrams if not is_rtcp(data)]
+            leaving = {packet.ssrc: packet.timestamp for packet in media}
+            reports = [packet for data in datagrams if is_rtcp(data) for packet in RtcpPacket.parse(data)]
+            for packet in reports:
                 if isinstance(packet, RtcpSrPacket):
                     reported.add(packet.ssrc)
                     assert packet.sender_info.ntp_timestamp == room.now_ntp

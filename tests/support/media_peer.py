@@ -3,12 +3,14 @@
 Everything waits on a socket with a time limit, or polls counters until a deadline.
 """
 
+import asyncio
 import os
 import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from aioice import stun
 from pylibsrtp import Policy, Session
 
 from kaamos.media.description import (
@@ -85,7 +87,7 @@ class MediaPeer:
         self.server_ip = server_ip
         self.ufrag, self.pwd = f"ufrag{number}", f"{number:022d}"
         self.slot_ssrc = 0x777
-        self.datagrams: list[tuple[DatagramKind, bytes, Path]] = []
+        self.datagrams: asyncio.Queue[tuple[DatagramKind, bytes, Path]] = asyncio.Queue()
         self.transport = engine.add_transport(self.ufrag, self.pwd, self._on_datagram)
         self.socket = self._open_socket()
         self.keys = SrtpKeys(
@@ -95,7 +97,11 @@ class MediaPeer:
         self.incoming = self._session(self.keys.local, Policy.SSRC_ANY_INBOUND)
 
     def _on_datagram(self, kind: DatagramKind, data: bytes, path: Path) -> None:
-        self.datagrams.append((kind, data, path))
+        self.datagrams.put_nowait((kind, data, path))
+
+    async def datagram(self) -> tuple[DatagramKind, bytes, Path]:
+        """Return the next STUN or DTLS datagram that the engine handed to Python."""
+        return await asyncio.wait_for(self.datagrams.get(), WITHIN_S)
 
     def _open_socket(self) -> socket.socket:
         is_ipv6 = ":" in self.server_ip
@@ -144,8 +150,17 @@ class MediaPeer:
     def send(self, packet: bytes) -> None:
         self.socket.send(self.seal(packet))
 
+    def seal_rtcp(self, packet: bytes) -> bytes:
+        return self.outgoing.protect_rtcp(packet)
+
     def send_rtcp(self, packet: bytes) -> None:
-        self.socket.send(self.outgoing.protect_rtcp(packet))
+        self.socket.send(self.seal_rtcp(packet))
+
+    def receive_stun(self) -> stun.Message:
+        """Return the next STUN message, stepping over everything else."""
+        while (data := self.socket.recv(2000))[0] > 3:
+            pass
+        return stun.parse_message(data)
 
     def receive_rtp(self) -> bytes:
         """Return the next RTP datagram as it came, stepping over RTCP."""
@@ -164,6 +179,15 @@ class MediaPeer:
                     if plain[at + 1] == kind:
                         return plain
                     at += 4 + 4 * int.from_bytes(plain[at + 2 : at + 4], "big")
+
+    def binding_request(self, *, pwd: str | None = None, **attributes: object) -> bytes:
+        """Return an ICE check of this peer (RFC 8445 section 7.1); attributes as aioice names them."""
+        message = stun.Message(stun.Method.BINDING, stun.Class.REQUEST)
+        message.attributes["USERNAME"] = f"{self.ufrag}:theirs"
+        message.attributes["PRIORITY"] = 1845501695
+        message.attributes.update(attributes or {"ICE-CONTROLLING": 1})
+        message.add_message_integrity((self.pwd if pwd is None else pwd).encode())
+        return bytes(message)
 
     def close(self) -> None:
         self.socket.close()
