@@ -326,13 +326,15 @@ class Negotiator:
             if not is_accepted:
                 heard.append((peer, None))
                 continue
-            numbering.learn_codecs((*peer.codecs, *peer.spare_codecs), peer.foreign_payload_types)
+            numbering.learn_codecs((*peer.codecs, *peer.spare_codecs))
             ids = {extension: number for extension, (number, _) in peer.extensions.items()}
-            heard.append((peer, numbering.learn_extensions(ids, peer.foreign_extension_ids)))
+            heard.append((peer, numbering.learn_extensions(ids)))
             if peer.direction.sends:
                 if not ssrcs.isdisjoint(peer.ssrcs):
                     raise SdpError("an SSRC is used in two sections")
                 ssrcs.update(peer.ssrcs)
+        for peer in accepted:
+            numbering.reserve(peer.foreign_payload_types, peer.foreign_extension_ids)
         tagged = read_bundle(description, accepted)
         remote = self.remote
         if tagged:

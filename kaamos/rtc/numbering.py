@@ -54,8 +54,8 @@ class Numbering:
             dict(self._proposed_extension_ids),
         )
 
-    def learn_codecs(self, codecs: Iterable[NumberedCodec], foreign: Iterable[int]) -> None:
-        """Take in the payload types of one section of the peer.
+    def learn_codecs(self, codecs: Iterable[NumberedCodec]) -> None:
+        """Take in the payload types that one section of the peer has for our codecs.
 
         Raises:
             SdpError: a payload type that already means one of our codecs now means something else.
@@ -67,17 +67,11 @@ class Numbering:
             self._codecs[codec.payload_type] = codec
             self._payload_types.setdefault(codec.codec_id, codec.payload_type)
             self._foreign_payload_types.discard(codec.payload_type)
-        for payload_type in foreign:
-            if payload_type in self._codecs:
-                raise SdpError(f"payload type {payload_type} changes its meaning")
-            self._foreign_payload_types.add(payload_type)
 
-    def learn_extensions(
-        self, extensions: Mapping[Extension, int], foreign: Iterable[int]
-    ) -> frozenset[Extension]:
-        """Take in the extension ids of one section of the peer; return the extensions it may use.
+    def learn_extensions(self, extensions: Mapping[Extension, int]) -> frozenset[Extension]:
+        """Take in the ids that one section of the peer has for our extensions; return those it may use.
 
-        An extension that already has another id is left out: engines look for it under one id only.
+        An extension that already has another id is left out: the engine looks for it under one id only.
 
         Raises:
             SdpError: an id that already means one of our extensions now means something else.
@@ -86,13 +80,29 @@ class Numbering:
         for extension, number in extensions.items():
             if meanings.get(number, extension) is not extension:
                 raise SdpError(f"extension id {number} changes its meaning")
-            self._extensions.setdefault(extension, number)
-            self._foreign_extension_ids.discard(number)
-        for number in foreign:
-            if number in meanings:
+            if self._extensions.setdefault(extension, number) == number:
+                self._foreign_extension_ids.discard(number)
+            else:
+                self._foreign_extension_ids.add(number)
+        return frozenset(ext for ext, number in extensions.items() if self._extensions[ext] == number)
+
+    def reserve(self, payload_types: Iterable[int], extension_ids: Iterable[int]) -> None:
+        """Take in the numbers that one section of the peer has for what we do not use.
+
+        To be called after all sections of the description were learned, so that their order does not matter.
+
+        Raises:
+            SdpError: a number that means one of our codecs or extensions now means something else.
+        """
+        for payload_type in payload_types:
+            if payload_type in self._codecs:
+                raise SdpError(f"payload type {payload_type} changes its meaning")
+            self._foreign_payload_types.add(payload_type)
+        ours = set(self._extensions.values())
+        for number in extension_ids:
+            if number in ours:
                 raise SdpError(f"extension id {number} changes its meaning")
             self._foreign_extension_ids.add(number)
-        return frozenset(ext for ext, number in extensions.items() if self._extensions[ext] == number)
 
     def propose_codecs(self, kind: Kind) -> tuple[NumberedCodec, ...]:
         """Return every codec of this kind for a new section of ours; without those that find no number."""

@@ -318,8 +318,10 @@ class SdpPeer:
         sections = [ServerSection(["m=" + block[0], *block[1:]]) for block in blocks]
         mids = [section.mid for section in sections if section.values("mid")]
         assert len(set(mids)) == len(mids)
+        ours = {payload_type: codec for codec, payload_type in self._payload_types.items()}
         for section in sections:
             for payload_type, codec in section.codecs.items():
+                assert ours.get(payload_type, codec[:2]) == codec[:2]
                 # Only what both sides use keeps its number; what we never accepted is free again.
                 known = self._server_codecs.setdefault(payload_type, codec)
                 assert known == codec or codec[:2] not in CODECS[section.head[0]].values()

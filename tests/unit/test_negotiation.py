@@ -9,7 +9,7 @@ from aiortc.mediastreams import AudioStreamTrack, VideoStreamTrack
 from kaamos.errors import ErrorCode, LocalProtocolError, RemoteProtocolError
 from kaamos.media.description import Kind
 from kaamos.rtc.negotiation import Mid, Negotiator
-from kaamos.rtc.sdp import Description, Setup
+from kaamos.rtc.sdp import Description, Direction, Setup
 from tests.support.negotiation import (
     LOCAL,
     answer_to,
@@ -129,9 +129,21 @@ def test_a_change_during_an_outstanding_offer_needs_another_one() -> None:
     offer = server.create_offer()
     server.stop(Mid("0"))
     assert server.needs_offer and server.free_section(Kind.VIDEO) is None
-    late = server.add_section(Kind.AUDIO)
     server.receive_answer(peer.answer(offer))
     assert server.needs_offer and not server.is_sendable(Mid("0"))
+    assert server.free_section(Kind.VIDEO) is None
+    server_offers(server, peer)
+    assert not server.needs_offer and peer.line_of("0").showing is None
+
+
+def test_a_section_added_during_an_outstanding_offer_goes_out_with_the_next() -> None:
+    server, peer = established(("video", "recvonly"))
+    server.play(Mid("0"), "ada", "TR_1")
+    offer = server.create_offer()
+    late = server.add_section(Kind.AUDIO)
+    assert server.needs_offer
+    server.receive_answer(peer.answer(offer))
+    assert server.needs_offer
     server_offers(server, peer)
     assert not server.needs_offer and peer.line_of(late).is_alive
 
@@ -160,6 +172,28 @@ def test_a_section_the_peer_cannot_receive_in_is_not_used(change: tuple[str, str
     server.receive_answer(head + "m=video" + tail.replace(*change))
     assert not server.is_sendable(mid) and server.free_section(Kind.VIDEO) is None
     assert not server.needs_offer
+
+
+def test_an_answer_that_says_more_than_was_offered_changes_nothing() -> None:
+    server, peer = established(("audio", "sendonly"))
+    mid = server.add_section(Kind.VIDEO)
+    server.play(mid, "ada", "TR_1")
+    head, tail = peer.answer(server.create_offer()).split("m=video")
+    server.receive_answer(head + "m=video" + tail.replace("a=recvonly", "a=sendrecv"))
+    assert mid not in server.up_sections and server.is_sendable(mid)
+    assert Description.parse(server.create_offer()).media[1].direction is Direction.SENDONLY
+
+
+def test_an_answer_cannot_bring_codecs_that_were_not_offered() -> None:
+    server, _ = answer_to(recorded("libdatachannel"))
+    server.play(Mid("0"), "ada", "TR_1")
+    server.create_offer()
+    head, tail = recorded("libdatachannel").replace("actpass", "active").split("m=application 38499")
+    more = head.replace("SAVPF 96", "SAVPF 96 100").replace(
+        "a=rtcp-mux", "a=rtcp-mux\r\na=rtpmap:100 H264/90000"
+    )
+    server.receive_answer(more + "m=application 0" + tail)
+    assert server.down_sections[Mid("0")].config.payload_types == {1: 96} and server.is_sendable(Mid("0"))
 
 
 def test_a_peer_that_stops_receiving_loses_what_played() -> None:
@@ -246,6 +280,18 @@ def test_a_withdrawn_offer_goes_out_again() -> None:
     client_offers(server, peer)
     server_offers(server, peer)
     assert [line.mid for line in peer.lines] == ["0", "1", mid] and server.is_sendable(mid)
+
+
+def test_a_number_that_the_peer_takes_meanwhile_is_not_offered_again() -> None:
+    server, peer = established(("audio", "sendrecv"))
+    server.play(server.add_section(Kind.VIDEO), "ada", "TR_1")
+    first = Description.parse(server.create_offer()).media[1]
+    assert 97 in first.payload_types and 2 in {extmap.id for extmap in first.extmaps}
+    server.withdraw_offer()
+    peer.add("video", "sendonly")  # 97 is rtx there, and extension 2 abs-send-time
+    client_offers(server, peer)
+    second = Description.parse(server.create_offer()).media[2]
+    assert 97 not in second.payload_types and 2 not in {extmap.id for extmap in second.extmaps}
 
 
 def test_the_peer_may_not_take_a_mid_of_ours() -> None:

@@ -1,5 +1,6 @@
 """What the Negotiator answers to recorded offers, and which offers it refuses."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -108,6 +109,53 @@ def test_the_remote_transport_is_read_from_the_bundle() -> None:
     )
 
 
+def test_the_dtls_role_outlives_a_later_actpass() -> None:
+    offer = recorded("chromium-plain")
+    server, _ = answer_to(offer.replace("a=setup:actpass", "a=setup:passive"))
+    server.receive_offer(offer)
+    assert {media.setup for media in Description.parse(server.create_answer()).media} == {Setup.ACTIVE}
+
+
+def test_a_refused_section_may_carry_the_only_transport_lines() -> None:
+    session, video, data = re.split("(?=m=)", recorded("libdatachannel"))
+    session = session.replace("BUNDLE 0 1", "BUNDLE 1 0")
+    bare = re.sub(r"a=(ice|setup|candidate|end-of).*\r\n", "", video)
+    server, answer = answer_to(session + data + bare)
+    assert server.remote is not None and server.remote.ufrag == "g+VH"
+    assert [media.port for media in answer.media] == [0, 7882] and answer.bundles == (("0",),)
+
+
+def test_fingerprints_may_come_in_another_order() -> None:
+    offer = recorded("libdatachannel")
+    one = next(line for line in offer.split("\r\n") if line.startswith("a=fingerprint"))
+    two = "a=fingerprint:sha-384 " + ":".join(["EF"] * 48)
+    server, _ = answer_to(offer.replace(one, f"{one}\r\n{two}"))
+    server.receive_offer(offer.replace(one, f"{two}\r\n{one}"))
+    assert server.remote is not None and len(server.remote.fingerprints) == 2
+
+
+def test_a_codec_may_have_several_payload_types() -> None:
+    offer = recorded("libdatachannel")
+    twice = offer.replace("SAVPF 96", "SAVPF 96 100").replace(
+        "a=rtcp-mux", "a=rtcp-mux\r\na=rtpmap:100 VP8/90000"
+    )
+    server, answer = answer_to(twice)
+    assert answer.media[0].payload_types == (96,)
+    server.add_section(Kind.VIDEO)
+    added = Description.parse(server.create_offer()).media[2]
+    assert added.payload_types[0] == 96 and 100 not in added.payload_types
+    server.withdraw_offer()
+    server.receive_offer(offer.replace("SAVPF 96", "SAVPF 100").replace(":96", ":100"))
+    assert Description.parse(server.create_answer()).media[0].payload_types == (100,)
+    added = Description.parse(server.create_offer()).media[2]
+    assert added.payload_types[0] == 96 and 100 not in added.payload_types
+
+
+def test_a_bundle_line_may_end_in_a_space() -> None:
+    _, answer = answer_to(recorded("libdatachannel").replace("BUNDLE 0 1", "BUNDLE 0 1 "))
+    assert answer.bundles == (("0",),)
+
+
 def test_lines_of_the_peer_that_bundling_makes_void_are_not_read() -> None:
     offer = recorded("chromium-plain")
     head, tail = offer.split("m=video")
@@ -183,6 +231,13 @@ def test_ids_that_would_break_the_text_are_escaped() -> None:
         ("a=ssrc:3586730853", "a=ssrc:3292948988", "two sections"),
         ("a=ssrc-group:FID 3586730853 123760403", "a=ssrc-group:FID 1 x", "malformed SSRC"),
         ("SAVPF 96 97", "SAVPF 111 96 97", "changes its meaning"),
+        ("SAVPF 111 63", "SAVPF 96 111 63", "changes its meaning"),
+        ("a=extmap:1 ", "a=extmap:13 ", "changes its meaning"),
+        (
+            "a=extmap:1 urn:ietf:params:rtp-hdrext:ssrc-audio-level",
+            "a=extmap:13 urn:x",
+            "changes its meaning",
+        ),
     ],
 )
 def test_a_broken_offer_is_refused_and_changes_nothing(pattern: str, replacement: str, reason: str) -> None:
@@ -195,6 +250,16 @@ def test_a_broken_offer_is_refused_and_changes_nothing(pattern: str, replacement
         server.create_answer()
     server.receive_offer(offer)
     server.create_answer()
+
+
+def test_numbers_of_a_refused_offer_are_forgotten() -> None:
+    server = negotiator()
+    offer = recorded("chromium-plain")
+    other = offer.replace("a=rtpmap:96 VP8/90000", "a=rtpmap:96 H264/90000")
+    refused(server, other.replace("a=extmap:4 ", "a=extmap:9 ").replace("a=ice-pwd", "a=x"))
+    server.receive_offer(offer)
+    assert server.down_sections[Mid("1")].config.payload_types[1] == 96
+    assert server.down_sections[Mid("1")].config.extensions[Extension.MID] == 4
 
 
 def test_more_than_sixteen_ssrcs_in_a_section_are_refused() -> None:
@@ -218,6 +283,15 @@ def test_extension_ids_past_the_one_byte_form_are_not_used() -> None:
     offer = recorded("chromium-plain").replace("a=extmap:13 ", "a=extmap:15 ")
     server, _ = answer_to(offer)
     assert server.up_sections[Mid("1")].config.extensions == {Extension.MID: 4}
+
+
+def test_an_extension_has_one_id_on_a_connection() -> None:
+    offer = recorded("chromium-plain")
+    head, tail = offer.split("m=video")
+    server, answer = answer_to(head + "m=video" + tail.replace("a=extmap:4 ", "a=extmap:12 "))
+    assert server.up_sections[Mid("0")].config.extensions[Extension.MID] == 4
+    assert Extension.MID not in server.up_sections[Mid("1")].config.extensions
+    assert 12 not in {extmap.id for extmap in answer.media[1].extmaps}
 
 
 def test_extension_directions_are_kept_apart() -> None:

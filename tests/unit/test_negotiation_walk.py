@@ -13,6 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from kaamos.errors import ErrorCode, RemoteProtocolError
 from kaamos.media.description import Kind
+from kaamos.rtc.negotiation import Mid
 from tests.support.negotiation import negotiator
 from tests.support.sdp_peer import DIRECTIONS, SdpPeer, Transceiver, receives, sends
 
@@ -60,9 +61,7 @@ class Negotiation(RuleBasedStateMachine):
 
     @rule(kind=kinds)
     def server_plays(self, kind: Kind) -> None:
-        if self.server.can_add_section:
-            mid = self.server.free_section(kind) or self.server.add_section(kind)
-            self.server.play(mid, "user", f"T{next(self.tracks)}")
+        self._play(kind)
 
     @rule(pick=picks)
     def server_stops(self, pick: int) -> None:
@@ -121,6 +120,17 @@ class Negotiation(RuleBasedStateMachine):
                 down = self.server.down_sections[mid]
                 assert (down.kind, down.track_id) == (kind, None) and not self.server.is_sendable(mid)
 
+    @precondition(lambda self: self.server.is_established and not self.server.has_outstanding_offer)
+    @rule(kind=kinds)
+    def server_changes_its_mind(self, kind: Kind) -> None:
+        mid = self._play(kind)
+        self.server_offers()
+        self.server.stop(mid)
+
+    @rule()
+    def all_settles(self) -> None:
+        self.teardown()
+
     def teardown(self) -> None:
         """Let everything in flight arrive and both sides say what is left: they agree, and soon."""
         for _ in range(12):
@@ -143,6 +153,11 @@ class Negotiation(RuleBasedStateMachine):
         assert set(self.server.up_sections) == {mid for mid, line in lines.items() if sends(line.direction)}
         # Said, not wanted: an offer of ours that sends nothing leaves no word for it in the answer.
         assert {mid for mid, line in lines.items() if receives(line.said)} <= set(self.server.down_sections)
+
+    def _play(self, kind: Kind) -> Mid:
+        mid = self.server.free_section(kind) or self.server.add_section(kind)
+        self.server.play(mid, "user", f"T{next(self.tracks)}")
+        return mid
 
     def _picked(self, pick: int) -> Transceiver:
         return self.peer.transceivers[pick % len(self.peer.transceivers)]
