@@ -57,8 +57,11 @@ RECEIVED = """async () => {
     name: kaamos.participants.get(kaamos.tracks.get(s.mid).user_id)?.name ?? "",
     kind: s.kind,
     packets: s.packetsReceived,
+    lost: s.packetsLost,
+    key_frame_requests: s.pliCount ?? 0,
     frames_decoded: s.framesDecoded ?? 0,
     freezes: s.freezeCount ?? 0,
+    frozen_s: s.totalFreezesDuration ?? 0,
     audio_energy: s.totalAudioEnergy ?? 0,
     aspect: s.frameHeight ? s.frameWidth / s.frameHeight : 0,
   }));
@@ -83,8 +86,11 @@ class Received:
     name: str  # of who sent it, as the page knows it
     kind: str
     packets: int
+    lost: int
+    key_frame_requests: int
     frames_decoded: int
     freezes: int
+    frozen_s: float
     audio_energy: float
     aspect: float  # width by height of the last decoded frame; 0 before the first
 
