@@ -84,6 +84,7 @@ cdef DropReason worker_raise(WorkerCore *w, EventRing *ring, Transport *t, Datag
     if not event_push(ring, &header, data):
         return DROP_EVENT_RING_FULL
     w.has_events = True
+    counter_add(&w.counters[COUNT_DTLS_RAISED if kind == CLASS_DTLS else COUNT_STUN_RAISED], 1)
     return DROP_NONE
 
 
@@ -104,7 +105,6 @@ cdef DropReason worker_stun(WorkerCore *w, Path *from_path, Path *bound, uint8_t
     if kind == 0x0101 or kind == 0x0111:         # answers to aioice's own checks
         if bound == NULL:
             return DROP_UNKNOWN_PATH
-        counter_add(&w.counters[COUNT_STUN_RAISED], 1)
         return worker_raise(w, &w.known, bound.transport, CLASS_STUN, bound, data, length)
     if kind != 0x0001 or not stun_parse_request(&r, data, length):
         return DROP_STUN_MALFORMED
@@ -124,7 +124,6 @@ cdef DropReason worker_stun(WorkerCore *w, Path *from_path, Path *bound, uint8_t
         send_push(w, bound, q, stun_write_success(q, data, bound, t.pwd, t.pwd_length))
         counter_add(&w.counters[COUNT_STUN_ANSWERED], 1)
         return DROP_NONE
-    counter_add(&w.counters[COUNT_STUN_RAISED], 1)
     if bound != NULL and bound.transport == t:
         reason = worker_raise(w, &w.known, t, CLASS_STUN, from_path, data, length)
     else:
@@ -161,7 +160,6 @@ cdef DropReason worker_datagram(WorkerCore *w, uint32_t index) noexcept nogil:
     if kind == CLASS_RTCP:
         w.now_ntp = clock_ntp()              # round-trip times want better than a tick
         return rtcp_receive(w, bound.transport, data, length)
-    counter_add(&w.counters[COUNT_DTLS_RAISED], 1)
     return worker_raise(w, &w.known, bound.transport, CLASS_DTLS, bound, data, length)
 
 
