@@ -53,6 +53,7 @@ RENEW_BEFORE = datetime.timedelta(days=10)
 MAX_WAITING_DATAGRAMS = 64
 
 RECORD_HEADER_BYTES = 13  # RFC 6347 section 4.1
+_MAX_RECORD_BYTES = 1 << 14  # of plaintext, RFC 6347 section 4.1
 MAX_DATAGRAM_BYTES = 1200  # passes every path that WebRTC works on
 
 
@@ -238,16 +239,25 @@ class _KeyedDtls(RTCDtlsTransport):
             await super()._recv_next()
         except SSL.Error as exc:  # OpenSSL has retransmitted often enough
             raise ConnectionError("DTLS failed") from exc
-        # aiortc notices close_notify; a fatal alert ends the association as well.
         assert self._ssl is not None
-        if self.encrypted and self._ssl.get_shutdown() & SSL.RECEIVED_SHUTDOWN:
+        if not self.encrypted:
+            return
+        # aiortc takes one record out of a datagram.  The others would pile up inside OpenSSL, for as
+        # long as a peer sends more than one; nothing reads application data, so they are dropped.
+        while True:
+            try:
+                self._ssl.recv(_MAX_RECORD_BYTES)
+            except SSL.Error:
+                break
+        # aiortc notices close_notify where it comes alone; a fatal alert ends the association as well.
+        if self._ssl.get_shutdown() & SSL.RECEIVED_SHUTDOWN:
             raise ConnectionError("DTLS closed by the peer")
 
     async def _write_ssl(self) -> None:
         # aiortc reads 1500 bytes once: a longer flight would be cut inside a record.
         assert self._ssl is not None
         try:
-            data = self._ssl.bio_read(16384)
+            data = self._ssl.bio_read(_MAX_RECORD_BYTES)
         except SSL.Error:  # nothing to send
             return
         for datagram in _split_records(data):

@@ -1,9 +1,12 @@
 """An aiortc client made of its ICE and DTLS objects, without RTCPeerConnection and SDP."""
 
 import asyncio
+import gc
+import logging
 from collections.abc import Callable, Sequence
 
 import aioice
+import pytest
 from aiortc.rtcdtlstransport import (
     RTCCertificate,
     RTCDtlsFingerprint,
@@ -40,6 +43,13 @@ async def only_tasks(expected: set[asyncio.Task[object]]) -> None:
         return found
 
     await eventually(lambda: not others())
+
+
+def assert_no_complaints(caplog: pytest.LogCaptureFixture) -> None:
+    """Check in the teardown of a test that nothing was logged as a warning or worse."""
+    gc.collect()  # brings to light what tasks have raised
+    records = [*caplog.get_records("call"), *caplog.records]
+    assert [record.getMessage() for record in records if record.levelno >= logging.WARNING] == []
 
 
 class OrtcClient:

@@ -1,7 +1,6 @@
 """PeerConnection: a browser's descriptions by SdpPeer, and whole aiortc clients for what needs a network."""
 
 import asyncio
-import logging
 from collections.abc import AsyncIterator, Callable
 
 import aioice
@@ -15,7 +14,7 @@ from kaamos.rtc import connection as connection_module
 from kaamos.rtc.connection import MAX_DOWN_TRACKS, MAX_SLOTS, PeerConnection
 from kaamos.rtc.dtls import Certificate
 from tests.support.fake_engine import FakeEngine
-from tests.support.ortc import eventually, only_tasks
+from tests.support.ortc import assert_no_complaints, eventually, only_tasks
 from tests.support.sdp_peer import SdpPeer
 
 CERTIFICATE = Certificate()
@@ -107,7 +106,7 @@ async def served(caplog: pytest.LogCaptureFixture) -> AsyncIterator[Served]:
     engine.close()
     assert (engine.transports, engine.up_tracks, engine.down_tracks, engine.playing) == ({}, {}, {}, {})
     await only_tasks(before)
-    assert [r.getMessage() for r in caplog.records if r.levelno >= logging.WARNING] == []
+    assert_no_complaints(caplog)
 
 
 @pytest.fixture
@@ -394,6 +393,7 @@ async def test_nothing_can_be_asked_of_a_closed_connection(served: Served, peer:
     served.connection.stop(mid)
     await served.connection.close()
     assert served.reasons == [] and served.offers == []
+    assert served.connection._timer is None
 
 
 # With a network

@@ -262,6 +262,18 @@ async def test_every_datagram_holds_whole_records_and_fits_a_path(meet: Callable
             assert at == len(datagram)
 
 
+async def test_a_long_flight_leaves_in_several_datagrams(meet: Callable[..., Peer]) -> None:
+    peer = meet()
+    await peer.connect()
+    peer.sent.clear()
+    assert peer.us._dtls._ssl is not None
+    for _ in range(5):
+        peer.us._dtls._ssl.send(b"x" * 500)
+    await peer.us._dtls._write_ssl()
+    assert [len(datagram) // 500 for datagram in peer.sent] == [2, 2, 1]
+    assert max(map(len, peer.sent)) <= MAX_DATAGRAM_BYTES
+
+
 def test_records_are_packed_in_order_without_loss() -> None:
     rng = random.Random(8)
     for _ in range(200):
@@ -369,6 +381,24 @@ async def test_a_fatal_alert_of_the_peer_is_noticed(meet: Callable[..., Peer]) -
     assert peer.error is not None and len(peer.keys) == 1
 
 
+async def test_several_records_in_a_datagram_do_not_pile_up(meet: Callable[..., Peer]) -> None:
+    peer = meet()
+    await peer.connect()
+    for _ in range(50):
+        for _ in range(20):
+            peer.ssl.send(b"x" * 20)
+        peer.flush()
+        await eventually(peer.us._door._datagrams.empty)
+    await peer.speaks()
+    assert peer.us._dtls._ssl is not None
+    with pytest.raises(SSL.WantReadError):
+        peer.us._dtls._ssl.recv(1)
+    peer.ssl.send(b"the last word")
+    peer.ssl.shutdown()
+    peer.flush()
+    await eventually(lambda: peer.closed)
+
+
 async def test_closing_tells_the_peer_and_is_not_reported(meet: Callable[..., Peer]) -> None:
     peer = meet()
     await peer.connect()
@@ -396,6 +426,7 @@ async def test_a_server_cannot_renegotiate(meet: Callable[..., Peer]) -> None:
     peer.step()
     await eventually(peer.us._door._datagrams.empty)
     assert len(peer.keys) == 1
+    assert peer.us._dtls._ssl is not None and peer.us._dtls._ssl.total_renegotiations() == 0
 
 
 async def test_what_waits_for_the_handshake_is_bounded(meet: Callable[..., Peer]) -> None:

@@ -391,6 +391,20 @@ async def test_closing_is_not_a_loss_and_can_be_repeated(wire: Wire) -> None:
     assert wire.losses == 0 and wire.agent._addresses == {}
 
 
+async def test_closing_in_the_moment_of_the_nomination_leaves_no_task(wire: Wire) -> None:
+    connecting = wire.connect()
+    wire.check(A, nominate=True)
+    await eventually(lambda: wire.requests(A))
+    wire.answer(wire.requests(A)[0], A)
+    await asyncio.create_task(wire.agent.close())
+    assert wire.selected == [A]
+    with pytest.raises(ConnectionError):
+        await connecting
+    consent = wire.agent._connection._query_consent_task
+    assert consent is not None, "aioice looks by itself now"
+    await asyncio.wait_for(consent, 5)
+
+
 async def test_closing_while_checks_run_stops_them(wire: Wire) -> None:
     wire.connect()
     for port in range(5000, 5010):
