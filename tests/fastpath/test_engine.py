@@ -298,7 +298,7 @@ async def test_only_plain_checks_of_the_selected_path_are_answered_natively(
 ) -> None:
     with engine_room() as room:
         ada = room.peer()
-        request = ada.binding_request(**attributes)
+        request = ada.binding_request(attributes)
         ada.socket.send(request)
         if is_native:
             assert ada.receive_stun().message_class is stun.Class.RESPONSE

@@ -60,9 +60,12 @@ FROM_STRANGERS: dict[str, tuple[Hostile, str]] = {
     "STUN, no cookie": (lambda p: b"\0\1\0\0" + bytes(16), "stun_malformed"),
     "STUN, another method": (lambda p: b"\0\3\0\0\x21\x12\xa4\x42" + bytes(12), "stun_malformed"),
     "STUN, wrong password": (lambda p: p.binding_request(pwd="x" * 22), "stun_bad_integrity"),
-    "STUN, unknown ufrag": (lambda p: p.binding_request(USERNAME="nobody:theirs"), "stun_unknown_ufrag"),
-    "STUN, empty ufrag": (lambda p: p.binding_request(USERNAME=":"), "stun_unknown_ufrag"),
-    "STUN, ufrag without colon": (lambda p: p.binding_request(USERNAME=p.ufrag + "x"), "stun_unknown_ufrag"),
+    "STUN, unknown ufrag": (lambda p: p.binding_request({"USERNAME": "nobody:theirs"}), "stun_unknown_ufrag"),
+    "STUN, empty ufrag": (lambda p: p.binding_request({"USERNAME": ":"}), "stun_unknown_ufrag"),
+    "STUN, ufrag without colon": (
+        lambda p: p.binding_request({"USERNAME": p.ufrag + "x"}),
+        "stun_unknown_ufrag",
+    ),
     "STUN answer": (lambda p: b"\1\1\0\0\x21\x12\xa4\x42" + bytes(12), "unknown_path"),
     "STUN error": (lambda p: b"\1\x11\0\0\x21\x12\xa4\x42" + bytes(12), "unknown_path"),
 }

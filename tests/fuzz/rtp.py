@@ -13,7 +13,7 @@ MAX_PACKETS = 64
 
 def packets_of(data: bytes) -> list[bytes]:
     """Cut the input into packets: a length byte pair before each; what is left is the last one."""
-    packets = []
+    packets: list[bytes] = []
     while len(data) > 2 and len(packets) < MAX_PACKETS:
         size = int.from_bytes(data[:2], "big") % 1500
         packets.append(data[2 : 2 + size])

@@ -7,7 +7,7 @@ import asyncio
 import os
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 from aioice import stun
@@ -180,7 +180,9 @@ class MediaPeer:
                         return plain
                     at += 4 + 4 * int.from_bytes(plain[at + 2 : at + 4], "big")
 
-    def binding_request(self, *, pwd: str | None = None, **attributes: object) -> bytes:
+    def binding_request(
+        self, attributes: Mapping[str, object] | None = None, *, pwd: str | None = None
+    ) -> bytes:
         """Return an ICE check of this peer (RFC 8445 section 7.1); attributes as aioice names them."""
         message = stun.Message(stun.Method.BINDING, stun.Class.REQUEST)
         message.attributes["USERNAME"] = f"{self.ufrag}:theirs"
