@@ -34,6 +34,7 @@ cdef enum:
     MAX_RANGES = 16           # sequence offsets remembered for late packets
     MAX_MISORDER = 1024       # a packet older than this is a jump, not a late packet
     MAX_DROPOUT = 3000        # RFC 3550 appendix A.1
+    MAX_GAP = 128             # a wider hole towards a subscriber is closed: it could not be repeated anyway
 
     EVENT_BYTES = 262144      # one event ring; power of two
     COMMANDS = 8192           # command ring cells; power of two
@@ -48,6 +49,9 @@ cdef enum:
     STREAM_IDLE_US = 30000000       # a table entry this old may be used for another SSRC
     MIN_REPEAT_US = 20000           # a packet is not repeated sooner, whatever the RTT
     TICK_US = 20000                 # how often timers are looked at
+    PATH_LEASE_US = 2000000         # so long after its owner's last word a path is not given to another
+    RAISE_BURST = 400               # datagrams for Python that a peer may send at once (design 1.5) ...
+    RAISE_INTERVAL_US = 5000        # ... and one more each interval
 
 cdef enum:                    # DatagramClass: RFC 7983 section 7, and RFC 5761 for the last two
     CLASS_UNKNOWN = 0
@@ -76,8 +80,10 @@ cdef enum:                    # DropReason: every packet that goes no further in
     DROP_NO_ADDRESS
     DROP_UNKNOWN_PATH
     DROP_EVENT_RING_FULL
+    DROP_RATE_LIMITED
     # STUN
     DROP_STUN_MALFORMED
+    DROP_STUN_UNEXPECTED
     DROP_STUN_UNKNOWN_UFRAG
     DROP_STUN_BAD_INTEGRITY
     # SRTP
@@ -126,8 +132,7 @@ cdef enum:                    # Counter: what went well
     COUNTERS
 
 cdef enum:                    # CommandKind
-    CMD_STOP = 1
-    CMD_ADD_TRANSPORT         # subject Transport
+    CMD_ADD_TRANSPORT = 1     # subject Transport
     CMD_REMOVE_TRANSPORT      # subject Transport
     CMD_BIND                  # subject Path
     CMD_UNBIND                # subject Path
@@ -295,6 +300,7 @@ cdef struct Transport:
     void      *tx
     uint64_t   last_received_us   # stat
     uint64_t   next_report_us
+    uint64_t   raise_credit_us    # when the next datagram for Python would be paid for
     int64_t    ntp_offset     # our NTP clock minus the peer's, least delay seen
     uint32_t   id
     uint32_t   rtcp_ssrc      # sender of our receiver reports and key frame requests
@@ -401,7 +407,7 @@ cdef struct WorkerCore:
     int epoll_fd
     int command_fd            # eventfd: a command waits
     int event_fd              # eventfd: an event waits
-    bint is_stopping
+    uint64_t is_stopping      # set by the asyncio thread, once
     bint has_events           # something was pushed this turn
     uint64_t now_us           # read once a turn
     uint64_t now_ntp

@@ -10,6 +10,7 @@ commands, and what a command unlinks is freed only after the worker has acknowle
 The chapters stand in the order of a packet's journey; each uses only those above it.
 """
 
+cimport cython
 from libc.stdint cimport int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t, uintptr_t
 from libc.stdlib cimport calloc, free
 from cpython.bytes cimport PyBytes_AsString, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
@@ -23,7 +24,8 @@ COUNTER_NAMES = (
     "keyframe_requests_down", "turns",
 )
 DROP_NAMES = (
-    "none", "short", "oversize", "unknown_class", "no_address", "unknown_path", "event_ring_full", "stun_malformed",
+    "none", "short", "oversize", "unknown_class", "no_address", "unknown_path", "event_ring_full", "rate_limited",
+    "stun_malformed", "stun_unexpected",
     "stun_unknown_ufrag", "stun_bad_integrity", "no_keys", "too_many_ssrcs", "srtp_auth", "srtp_replay", "srtp_other",
     "srtcp", "rtp_malformed", "unknown_ssrc", "unknown_payload_type", "sequence_jump", "inactive_stream",
     "rtcp_malformed", "no_path", "awaiting_keyframe", "codec_not_negotiated", "padding_only", "too_late", "protect",

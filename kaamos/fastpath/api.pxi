@@ -74,6 +74,7 @@ cdef DownConfig *make_down_config(bytes mid, bytes cname, list payload_types, li
     return c
 
 
+@cython.no_gc_clear                      # __dealloc__ walks the dicts to free what they point to
 cdef class Worker:
     """One native thread with its sockets, tables and tracks.
 
@@ -88,6 +89,7 @@ cdef class Worker:
         cdef epoll_event event
         cdef int i
         self.core = w
+        w.epoll_fd = w.command_fd = w.event_fd = -1
         self.transports = {}
         self.paths = {}
         self.bound = {}
@@ -165,9 +167,10 @@ cdef class Worker:
             worker_run(self.core)
 
     def stop(self):
-        """Make :meth:`run` return after its current turn."""
-        self.need_room(1)
-        self.push(CMD_STOP, NULL, NULL, 0)
+        """Make :meth:`run` return after the commands given so far."""
+        cdef uint64_t one = 1
+        store_release(&self.core.is_stopping, 1)
+        write(self.core.command_fd, &one, 8)
 
     @property
     def event_fd(self):
@@ -269,8 +272,9 @@ cdef class Worker:
                   bint needs_source, bint select):
         """Let datagrams of this path belong to the transport; ``select``: and send its media there.
 
-        Addresses are 4 or 16 bytes, both of one family.  A path that another transport had
-        before is taken from it.
+        Addresses are 4 or 16 bytes, both of one family.  Return False, and change nothing, when
+        the path belongs to another transport that was heard of within PATH_LEASE_US: a NAT may hand
+        an address on, but a peer must not take a living one by forging the source of its checks.
         """
         cdef Transport *t = self.transport(transport_id)
         cdef Path *p
@@ -285,8 +289,10 @@ cdef class Worker:
             if select:
                 self.selected[transport_id] = key
                 self.push(CMD_SELECT, <void *><uintptr_t>address, NULL, 0)
-            return
+            return True
         if owner:
+            if clock_us() < load_relaxed(&self.transport(owner).last_received_us) + PATH_LEASE_US:
+                return False
             self.unbind(owner, key)
         if len(self.bound[transport_id]) == MAX_PATHS:   # forget the oldest that is not in use
             self.unbind(transport_id, next(k for k in self.bound[transport_id] if k != self.selected.get(transport_id)))
@@ -311,6 +317,7 @@ cdef class Worker:
         if select:
             self.selected[transport_id] = key
             self.push(CMD_SELECT, p, NULL, 0)
+        return True
 
     cdef void unbind(self, uint32_t transport_id, bytes key):
         """Forget a path that this transport has."""

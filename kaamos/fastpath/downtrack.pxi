@@ -30,11 +30,12 @@ cdef DropReason downtrack_decide(DownTrack *d, const Packet *p, uint64_t now_us,
         d.clock_rate = p.clock_rate
         d.is_switching = False
     out_seq[0] = rewriter_map(r, p.ext_seq)
-    if out_seq[0] > r.highest_out + MAX_DROPOUT:
+    if out_seq[0] > r.highest_out + MAX_GAP:
         # Measured on what goes out, for numbers that were left out count too: a jump of 2**15 would
         # cost the receiver its rollover counter, and this SSRC with it (RFC 3711 section 3.3.1).
         rewriter_rebase(r, p.ext_seq)
         out_seq[0] = rewriter_map(r, p.ext_seq)
+        d.source.wants_keyframe = d.is_video
     if out_seq[0] == 0:
         return DROP_TOO_LATE
     out_timestamp[0] = p.timestamp + r.timestamp_offset
@@ -75,8 +76,8 @@ cdef DropReason downtrack_emit(WorkerCore *w, DownTrack *d, const Packet *p, uin
 cdef inline void downtrack_prefetch(const DownTrack *d, size_t length) noexcept nogil:
     """Fetch what the next packet of this subscriber will write: its place in History is cold."""
     if d.history != NULL:
-        prefetch_write(d.history.packets[(d.rewriter.highest_out + 1) & (HISTORY_PACKETS - 1)].bytes,
-                       length + TRAILER_BYTES)
+        prefetch_write(<const uint8_t *>&d.history.packets[(d.rewriter.highest_out + 1) & (HISTORY_PACKETS - 1)],
+                       sizeof(StoredPacket) - SLOT_BYTES + length + TRAILER_BYTES)
 
 
 cdef void downtrack_repeat(WorkerCore *w, DownTrack *d, uint16_t seq) noexcept nogil:

@@ -33,6 +33,11 @@ cdef extern from *:
     static inline void store_relaxed(uint64_t *p, uint64_t v) { __atomic_store_n(p, v, __ATOMIC_RELAXED); }
     static inline void counter_add(uint64_t *p, uint64_t n) { store_relaxed(p, load_relaxed(p) + n); }
 
+    /* The 128-bit product of two words, folded: mixes every bit into every bit. */
+    static inline uint64_t multiply_fold(uint64_t a, uint64_t b) {
+        unsigned __int128 product = (unsigned __int128)a * b;
+        return (uint64_t)product ^ (uint64_t)(product >> 64);
+    }
     static inline void prefetch(const void *p) { __builtin_prefetch(p); }
     /* Ask for `length` bytes of cache lines that will be overwritten. */
     static inline void prefetch_write(const uint8_t *p, size_t length) {
@@ -165,6 +170,7 @@ cdef extern from *:
     uint64_t load_relaxed(uint64_t *) nogil
     void store_relaxed(uint64_t *, uint64_t) nogil
     void counter_add(uint64_t *, uint64_t) nogil
+    uint64_t multiply_fold(uint64_t, uint64_t) nogil
     void prefetch(const void *) nogil
     void prefetch_write(const uint8_t *, size_t) nogil
     void debug_assert(bint) nogil

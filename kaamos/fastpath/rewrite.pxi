@@ -23,11 +23,14 @@ cdef void rewriter_start(Rewriter *r, uint64_t in_seq, uint32_t in_timestamp, ui
 
 
 cdef void rewriter_rebase(Rewriter *r, uint64_t in_seq) noexcept nogil:
-    """Close a gap that is too wide to be loss: ``in_seq`` follows what was sent, time unchanged."""
+    """Close a gap that is too wide to be repeated but for one number, time unchanged.
+
+    The one that stays missing tells the receiver that something was lost.
+    """
     r.newest = 0
     r.range_count = 1
     r.ranges[0].first = in_seq
-    r.ranges[0].offset = r.highest_out + 1 - in_seq
+    r.ranges[0].offset = r.highest_out + 2 - in_seq
     r.highest_in = in_seq - 1
 
 

@@ -199,8 +199,8 @@ cdef void rtcp_take_sr(WorkerCore *w, Transport *t, const uint8_t *body) noexcep
     s.sr_arrival_us = w.now_us
     s.has_sr = True
     offset = <int64_t>(w.now_ntp - s.sr_ntp)
-    if not t.has_ntp_offset or offset < t.ntp_offset:
-        t.ntp_offset = offset            # least delay seen
+    if not t.has_ntp_offset or offset < t.ntp_offset or offset - t.ntp_offset > <int64_t>1 << 32:
+        t.ntp_offset = offset            # least delay seen, or the peer's clock was set back
         t.has_ntp_offset = True
     else:
         t.ntp_offset += (offset - t.ntp_offset) >> 6    # let it follow a drifting clock

@@ -113,21 +113,19 @@ cdef void packet_read_extensions(Packet *p, const uint8_t *kind_by_id) noexcept 
 
 
 cdef inline uint64_t hash_bytes(const uint8_t *data, size_t length, uint64_t seed) noexcept nogil:
-    """Return a 64-bit hash that is never zero (multiply and fold, eight bytes at a time).
+    """Return a 64-bit hash that is never zero, eight bytes at a time.
 
-    The seed is random for each process, so that nobody outside can choose colliding addresses.
+    The seed is random for each process and secret, so that nobody outside can choose addresses
+    that share a bucket.
     """
-    cdef uint64_t h = seed ^ (length * <uint64_t>0x9E3779B97F4A7C15)
+    cdef uint64_t h = length
     cdef uint64_t word
     while length > 0:
         word = 0
         memcpy(&word, data, 8 if length >= 8 else length)
-        h = (h ^ word) * <uint64_t>0xBF58476D1CE4E5B9
-        h ^= h >> 29
+        h = multiply_fold(h ^ word ^ seed, (seed << 1) ^ <uint64_t>0x9E3779B97F4A7C15)
         if length <= 8:
             break
         data += 8
         length -= 8
-    h *= <uint64_t>0x94D049BB133111EB
-    h ^= h >> 31
-    return h | 1
+    return multiply_fold(h ^ <uint64_t>0xBF58476D1CE4E5B9, seed | 1) | 1

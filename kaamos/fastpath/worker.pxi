@@ -72,8 +72,17 @@ cdef DropReason worker_forward(WorkerCore *w, Transport *t, uint8_t *data, size_
 
 cdef DropReason worker_raise(WorkerCore *w, EventRing *ring, Transport *t, DatagramClass kind, const Path *path,
                              const uint8_t *data, size_t length) noexcept nogil:
-    """Hand a datagram to the asyncio thread."""
+    """Hand a datagram to the asyncio thread, within what one peer may cost it.
+
+    A bucket that holds RAISE_BURST datagrams and fills by one each RAISE_INTERVAL_US: a handshake
+    with all its checks takes a few dozen.
+    """
     cdef EventHeader header
+    if t.raise_credit_us + RAISE_BURST * RAISE_INTERVAL_US < w.now_us:
+        t.raise_credit_us = w.now_us - RAISE_BURST * RAISE_INTERVAL_US
+    if t.raise_credit_us >= w.now_us:
+        return DROP_RATE_LIMITED
+    t.raise_credit_us += RAISE_INTERVAL_US
     header.length = <uint32_t>length
     header.transport_id = t.id
     header.kind = <uint16_t>kind
@@ -106,7 +115,9 @@ cdef DropReason worker_stun(WorkerCore *w, Path *from_path, Path *bound, uint8_t
         if bound == NULL:
             return DROP_UNKNOWN_PATH
         return worker_raise(w, &w.known, bound.transport, CLASS_STUN, bound, data, length)
-    if kind != 0x0001 or not stun_parse_request(&r, data, length):
+    if kind != 0x0001:                           # an indication, or not a binding at all
+        return DROP_STUN_UNEXPECTED
+    if not stun_parse_request(&r, data, length):
         return DROP_STUN_MALFORMED
     if r.username == NULL or r.integrity_at == 0:
         return DROP_STUN_MALFORMED
@@ -267,8 +278,6 @@ cdef void worker_apply(WorkerCore *w, const Command *c) noexcept nogil:
         d.config = <DownConfig *>c.object
     elif c.kind == CMD_GROW_TABLE:
         table_replace(<Table *>c.object, <TableEntry *>c.subject, c.value)
-    elif c.kind == CMD_STOP:
-        w.is_stopping = True
 
 
 cdef void worker_commands(WorkerCore *w) noexcept nogil:
@@ -327,7 +336,7 @@ cdef void worker_run(WorkerCore *w) noexcept nogil:
     cdef uint64_t junk = 0
     w.now_us = clock_us()
     w.now_ntp = clock_ntp()
-    while not w.is_stopping:
+    while not load_acquire(&w.is_stopping):
         # Asked even while one socket has more, or a flood of one family would silence the other.
         count = epoll_wait(w.epoll_fd, events, 4, 0 if more4 or more6 else TICK_US // 1000)
         for i in range(count):
@@ -351,3 +360,4 @@ cdef void worker_run(WorkerCore *w) noexcept nogil:
             w.has_events = False
             write(w.event_fd, &one, 8)
         counter_add(&w.counters[COUNT_TURNS], 1)
+    worker_commands(w)                   # the goodbyes that were asked for before the stop

@@ -11,7 +11,9 @@ import logging
 import secrets
 import socket
 import threading
-from collections.abc import Callable, Mapping
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -37,6 +39,7 @@ logger = logging.getLogger(__name__)
 
 SOCKET_BUFFER_BYTES = 4 << 20  # a burst of a key frame to every viewer of a large room
 KNOWN_EVENTS_A_ROUND = 256  # datagrams handled before other callbacks of the loop get their turn
+PORT_TRIES = 16  # with port 0: a port that is free on IPv4 may be taken on IPv6
 STRANGER_EVENTS_A_ROUND = 32  # strangers wait longer: they must not starve living calls
 SEND_WINDOW = 128  # a wider replay window costs 60 to 90 ns a packet (reference measurements)
 RECEIVE_WINDOW = 512  # packets of a 720p stream reorder by less than half a second
@@ -90,7 +93,7 @@ class DownTrackStats:
     dropped: Mapping[str, int]
 
 
-def _native(name: str) -> int:
+def _libsrtp(name: str) -> int:
     """Return the address of a libsrtp function in pylibsrtp's binding.
 
     Raises:
@@ -126,6 +129,7 @@ class Engine:
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._receivers: dict[int, DatagramReceiver] = {}
+        self._events: deque[tuple[int, bool, bytes, bytes, int, bytes]] = deque()
         self._sends_dropped = 0
 
     # -- life
@@ -138,21 +142,15 @@ class Engine:
                 socket cannot be made.
         """
         self._loop = asyncio.get_running_loop()
-        try:
-            self._bind()
-        except OSError as error:
-            self._close_sockets()
-            if error.errno == errno.EADDRINUSE:
-                raise EngineError(f"UDP port {self.port} is in use: is another server running?") from None
-            raise EngineError(f"cannot open UDP port {self.port}: {error.strerror}") from None
+        self._bind(PORT_TRIES if self.port == 0 else 1)
         ipv6 = self._sockets.get(6)
         self._worker = Worker(
             self._sockets[4].fileno(),
             ipv6.fileno() if ipv6 else -1,
-            _native("srtp_protect"),
-            _native("srtp_unprotect"),
-            _native("srtp_protect_rtcp"),
-            _native("srtp_unprotect_rtcp"),
+            _libsrtp("srtp_protect"),
+            _libsrtp("srtp_unprotect"),
+            _libsrtp("srtp_protect_rtcp"),
+            _libsrtp("srtp_unprotect_rtcp"),
             secrets.randbits(64),
         )
         self._loop.add_reader(self._worker.event_fd, self._on_events)
@@ -160,11 +158,24 @@ class Engine:
         self._thread.start()
         logger.info("media on UDP port %d%s", self.port, "" if self.has_ipv6 else " (IPv4 only)")
 
-    def _bind(self) -> None:
+    def _bind(self, tries: int) -> None:
+        asked = self.port
+        while True:
+            try:
+                return self._bind_once(asked)
+            except OSError as error:
+                self._close_sockets()
+                tries -= 1
+                if error.errno != errno.EADDRINUSE:
+                    raise EngineError(f"cannot open UDP port {asked}: {error.strerror}") from None
+                if tries == 0:
+                    raise EngineError(f"UDP port {asked} is in use: is another server running?") from None
+
+    def _bind_once(self, port: int) -> None:
         ipv4 = self._socket(socket.AF_INET)
         self._sockets[4] = ipv4
         ipv4.setsockopt(socket.IPPROTO_IP, _IP_PKTINFO, 1)
-        ipv4.bind(("0.0.0.0", self.port))
+        ipv4.bind(("0.0.0.0", port))
         self.port = ipv4.getsockname()[1]
         try:
             ipv6 = self._socket(socket.AF_INET6)
@@ -194,8 +205,11 @@ class Engine:
         worker, thread = self._worker, self._thread
         if worker is None or thread is None or self._loop is None:
             return
-        for transport_id in list(self._receivers):
-            self.remove_transport(TransportId(transport_id))
+        try:
+            for transport_id in list(self._receivers):
+                self.remove_transport(TransportId(transport_id))
+        except EngineError as error:
+            logger.warning("not everybody is told BYE: %s", error)
         self._loop.remove_reader(worker.event_fd)
         worker.stop()
         thread.join()
@@ -207,11 +221,22 @@ class Engine:
             sock.close()
         self._sockets.clear()
 
-    @property
-    def _native_worker(self) -> Worker:
+    @contextmanager
+    def _native(self) -> Iterator[Worker]:
+        """Give the worker, and translate what it raises.
+
+        Raises:
+            LocalProtocolError: the engine is not open, or an id is unknown.
+            EngineError: the command ring is full.
+        """
         if self._worker is None:
             raise LocalProtocolError("the engine is not open")
-        return self._worker
+        try:
+            yield self._worker
+        except KeyError as error:
+            raise LocalProtocolError(f"unknown transport or track: {error}") from None
+        except OverflowError as error:
+            raise EngineError(str(error)) from None
 
     # -- datagrams for ICE and DTLS
 
@@ -223,13 +248,24 @@ class Engine:
         worker.clear_event_fd()
         known = worker.take_events(False, KNOWN_EVENTS_A_ROUND)
         strangers = worker.take_events(True, STRANGER_EVENTS_A_ROUND)
-        for transport_id, is_dtls, data, remote_ip, remote_port, local_ip in known + strangers:
-            receiver = self._receivers.get(transport_id)
-            if receiver is not None:
-                path = Path(_address_text(remote_ip), remote_port, _address_text(local_ip))
-                receiver(DatagramKind.DTLS if is_dtls else DatagramKind.STUN, data, path)
-        if len(known) == KNOWN_EVENTS_A_ROUND or len(strangers) == STRANGER_EVENTS_A_ROUND:
-            loop.call_soon(self._on_events)
+        self._events += known
+        self._events += strangers
+        try:
+            while self._events:
+                self._hand_out(*self._events.popleft())
+        finally:
+            # Also after an error in one receiver: the others' datagrams are not its business.
+            is_full = len(known) == KNOWN_EVENTS_A_ROUND or len(strangers) == STRANGER_EVENTS_A_ROUND
+            if self._events or is_full:
+                loop.call_soon(self._on_events)
+
+    def _hand_out(
+        self, transport_id: int, is_dtls: bool, data: bytes, remote_ip: bytes, port: int, local_ip: bytes
+    ) -> None:
+        receiver = self._receivers.get(transport_id)
+        if receiver is not None:
+            path = Path(_address_text(remote_ip), port, _address_text(local_ip))
+            receiver(DatagramKind.DTLS if is_dtls else DatagramKind.STUN, data, path)
 
     def send(self, path: Path, data: bytes) -> None:
         """Send one STUN or DTLS datagram from the address the peer knows; dropped when buffers are full."""
@@ -253,41 +289,44 @@ class Engine:
     def add_transport(self, ufrag: str, pwd: str, on_datagram: DatagramReceiver) -> TransportId:
         """Let peers that know these local ICE credentials reach ``on_datagram``."""
         cname = secrets.token_hex(8).encode()
-        transport_id = self._native_worker.add_transport(
-            ufrag.encode(), pwd.encode(), cname, secrets.randbits(32)
-        )
+        with self._native() as worker:
+            transport_id = worker.add_transport(ufrag.encode(), pwd.encode(), cname, secrets.randbits(32))
         self._receivers[transport_id] = on_datagram
         return TransportId(transport_id)
 
-    def bind_path(self, transport_id: TransportId, path: Path) -> None:
-        """Let datagrams of this path belong to the transport: ICE has checked it."""
-        self._bind_path(transport_id, path, select=False)
+    def bind_path(self, transport_id: TransportId, path: Path) -> bool:
+        """Let datagrams of this path belong to the transport: ICE has checked it.
 
-    def select_path(self, transport_id: TransportId, path: Path) -> None:
-        """Send media of the transport by this path from now on."""
-        self._bind_path(transport_id, path, select=True)
+        Return False, and change nothing, while the path belongs to another peer that is alive.
+        """
+        return self._bind_path(transport_id, path, select=False)
 
-    def _bind_path(self, transport_id: TransportId, path: Path, *, select: bool) -> None:
-        self._native_worker.bind_path(
-            transport_id,
-            _address_bytes(path.remote_ip),
-            path.remote_port,
-            _address_bytes(path.local_ip),
-            self._default_source(path) != path.local_ip,
-            select,
-        )
+    def select_path(self, transport_id: TransportId, path: Path) -> bool:
+        """Send media of the transport by this path from now on; False as for :meth:`bind_path`."""
+        return self._bind_path(transport_id, path, select=True)
+
+    def _bind_path(self, transport_id: TransportId, path: Path, *, select: bool) -> bool:
+        with self._native() as worker:
+            return worker.bind_path(
+                transport_id,
+                _address_bytes(path.remote_ip),
+                path.remote_port,
+                _address_bytes(path.local_ip),
+                self._default_source(path) != path.local_ip,
+                select,
+            )
 
     @staticmethod
     def _default_source(path: Path) -> str | None:
         """Return the address the kernel would answer this peer from: asked of a connected socket."""
         family = socket.AF_INET6 if ":" in path.remote_ip else socket.AF_INET
-        with socket.socket(family, socket.SOCK_DGRAM) as scratch:
-            try:
+        try:
+            with socket.socket(family, socket.SOCK_DGRAM) as scratch:
                 scratch.connect((path.remote_ip, path.remote_port))
-            except OSError:
-                return None  # no route: name the source, and let sending fail
-            source: str = scratch.getsockname()[0]
-            return source
+                source: str = scratch.getsockname()[0]
+                return source
+        except OSError:
+            return None  # no route, or no file descriptor left: name the source always
 
     def set_keys(self, transport_id: TransportId, keys: SrtpKeys) -> None:
         """Start SRTP on a transport; once only, since new sessions under old keys repeat nonces.
@@ -299,10 +338,10 @@ class Engine:
             raise LocalProtocolError("keying material does not fit the profile")
         receive = self._session(keys.profile, keys.remote, Policy.SSRC_ANY_INBOUND, RECEIVE_WINDOW)
         send = self._session(keys.profile, keys.local, Policy.SSRC_ANY_OUTBOUND, SEND_WINDOW)
+        addresses = self._session_address(receive), self._session_address(send)
         try:
-            self._native_worker.set_keys(
-                transport_id, self._session_address(receive), self._session_address(send), (receive, send)
-            )
+            with self._native() as worker:
+                worker.set_keys(transport_id, *addresses, (receive, send))
         except ValueError as error:
             raise LocalProtocolError(str(error)) from None
 
@@ -318,31 +357,37 @@ class Engine:
 
     def remove_transport(self, transport_id: TransportId) -> None:
         """Say BYE and forget the transport, its paths and its tracks; unknown ids are ignored."""
-        if self._receivers.pop(transport_id, None) is not None:
-            self._native_worker.remove_transport(transport_id)
+        if transport_id in self._receivers:
+            with self._native() as worker:
+                worker.remove_transport(transport_id)
+            del self._receivers[transport_id]
 
     def last_received(self, transport_id: TransportId) -> float:
         """Return when the peer last proved itself, in monotonic seconds; 0.0 when it never did."""
-        return float(self._native_worker.last_received_us(transport_id)) * 1e-6
+        with self._native() as worker:
+            return worker.last_received_us(transport_id) * 1e-6
 
     # -- tracks
 
     def add_uptrack(self, transport_id: TransportId, config: UpTrackConfig) -> UpTrackId:
         """Receive a publication."""
-        return UpTrackId(self._native_worker.add_uptrack(transport_id, *_up_arguments(config)))
+        with self._native() as worker:
+            return UpTrackId(worker.add_uptrack(transport_id, *_up_arguments(config)))
 
     def update_uptrack(self, uptrack_id: UpTrackId, config: UpTrackConfig) -> None:
         """Replace payload types, SSRCs and extension ids of a publication."""
-        self._native_worker.update_uptrack(uptrack_id, *_up_arguments(config))
+        with self._native() as worker:
+            worker.update_uptrack(uptrack_id, *_up_arguments(config))
 
     def remove_uptrack(self, uptrack_id: UpTrackId) -> None:
         """Forget a publication; slots that play it become idle."""
-        self._native_worker.remove_uptrack(uptrack_id)
+        with self._native() as worker:
+            worker.remove_uptrack(uptrack_id)
 
     def add_downtrack(self, transport_id: TransportId, config: DownTrackConfig) -> DownTrackId:
         """Make a slot; its SSRC, numbers and clock go on for the life of the transport."""
-        return DownTrackId(
-            self._native_worker.add_downtrack(
+        with self._native() as worker:
+            downtrack_id = worker.add_downtrack(
                 transport_id,
                 config.mid.encode(),
                 config.cname.encode(),
@@ -350,47 +395,49 @@ class Engine:
                 config.ssrc,
                 secrets.randbits(15),
                 secrets.randbits(32),
-                list(config.payload_types.items()),
-                [(int(kind), identifier) for kind, identifier in config.extensions.items()],
+                *_down_arguments(config),
                 config.nack,
             )
-        )
+        return DownTrackId(downtrack_id)
 
     def update_downtrack(self, downtrack_id: DownTrackId, config: DownTrackConfig) -> None:
         """Replace payload types and extension ids of a slot; SSRC, kind and NACK stay as they are."""
-        self._native_worker.update_downtrack(
-            downtrack_id,
-            config.mid.encode(),
-            config.cname.encode(),
-            list(config.payload_types.items()),
-            [(int(kind), identifier) for kind, identifier in config.extensions.items()],
-        )
+        with self._native() as worker:
+            worker.update_downtrack(
+                downtrack_id, config.mid.encode(), config.cname.encode(), *_down_arguments(config)
+            )
 
     def connect(self, downtrack_id: DownTrackId, uptrack_id: UpTrackId) -> None:
         """Let a slot play a publication, video from its next key frame (which is asked for)."""
-        self._native_worker.connect(downtrack_id, uptrack_id)
+        with self._native() as worker:
+            worker.connect(downtrack_id, uptrack_id)
 
     def disconnect(self, downtrack_id: DownTrackId) -> None:
         """Make a slot idle."""
-        self._native_worker.disconnect(downtrack_id)
+        with self._native() as worker:
+            worker.disconnect(downtrack_id)
 
     # -- statistics
 
     def uptrack_stats(self, uptrack_id: UpTrackId) -> UpTrackStats:
         """Return what arrived of a publication."""
-        return UpTrackStats(*self._native_worker.uptrack_stats(uptrack_id))
+        with self._native() as worker:
+            return UpTrackStats(*worker.uptrack_stats(uptrack_id))
 
     def downtrack_stats(self, downtrack_id: DownTrackId) -> DownTrackStats:
         """Return what went out in a slot."""
-        return DownTrackStats(*self._native_worker.downtrack_stats(downtrack_id))
+        with self._native() as worker:
+            return DownTrackStats(*worker.downtrack_stats(downtrack_id))
 
     def counters(self) -> dict[str, int]:
         """Return the worker's counters; names that start with ``dropped_`` are drop reasons."""
-        return {**self._native_worker.counters(), "dropped_datagrams_down": self._sends_dropped}
+        with self._native() as worker:
+            return {**worker.counters(), "dropped_datagrams_down": self._sends_dropped}
 
     def cpu_seconds(self) -> tuple[float, float]:
         """Return user and system CPU seconds of the media thread."""
-        return self._native_worker.cpu_seconds()
+        with self._native() as worker:
+            return worker.cpu_seconds()
 
 
 def _up_arguments(
@@ -404,4 +451,11 @@ def _up_arguments(
         list(config.ssrcs),
         config.pli,
         config.fir,
+    )
+
+
+def _down_arguments(config: DownTrackConfig) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
+    return (
+        list(config.payload_types.items()),
+        [(int(kind), identifier) for kind, identifier in config.extensions.items()],
     )

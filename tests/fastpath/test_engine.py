@@ -1,5 +1,6 @@
 """The engine over real sockets: fan-out, changes while packets fly, addresses, limits."""
 
+import asyncio
 import gc
 import os
 import random
@@ -14,7 +15,7 @@ from aioice import stun
 
 from kaamos._fastpath import ManualWorker
 from kaamos.errors import EngineError, LocalProtocolError
-from kaamos.media.description import Path, SrtpKeys, SrtpProfile
+from kaamos.media.description import Path, SrtpKeys, SrtpProfile, TransportId, UpTrackId
 from kaamos.media.engine import DatagramKind, Engine
 from tests.support.manual_room import ManualRoom, manual_room
 from tests.support.media_peer import VIDEO, MediaPeer, connected, engine_room, eventually, slot
@@ -284,6 +285,42 @@ async def test_a_path_belongs_to_the_transport_that_bound_it_last() -> None:
         assert (await grace.datagram())[1] == b"\x16\xfe\xfd still?.."
 
 
+async def test_a_peer_cannot_take_the_path_of_one_that_is_alive() -> None:
+    """Whoever forges the source of his checks would else silence the peer that lives there."""
+    with engine_room() as room:
+        ada, mallory = room.peer(), room.peer(is_connected=False)
+        ada.socket.send(ada.binding_request())
+        ada.receive_stun()
+        assert not room.engine.bind_path(mallory.transport, ada.path)
+        assert not room.engine.select_path(mallory.transport, ada.path)
+        ada.socket.send(b"\x16\xfe\xfd still mine")
+        assert (await ada.datagram())[1] == b"\x16\xfe\xfd still mine"
+        assert mallory.datagrams.empty()
+
+
+async def test_an_error_in_one_receiver_costs_the_others_nothing() -> None:
+    with engine_room() as room:
+        ada, grace = room.peer(), room.peer()
+        errors: list[dict[str, object]] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: errors.append(context))
+        room.engine._receivers[ada.transport] = lambda *_: 1 / 0  # type: ignore[assignment]
+        for sock in (ada.socket, grace.socket, grace.socket):
+            sock.send(b"\x16\xfe\xfd hello")
+        eventually(lambda: room.counter("dtls_raised") == 3)  # one round for all of them
+        for _ in range(2):
+            assert (await grace.datagram())[1] == b"\x16\xfe\xfd hello"
+        assert [type(error["exception"]) for error in errors] == [ZeroDivisionError]
+
+
+async def test_unknown_ids_are_our_own_mistake() -> None:
+    with engine_room() as room:
+        ada = room.peer()
+        with pytest.raises(LocalProtocolError):
+            room.engine.set_keys(TransportId(4711), ada.keys)
+        with pytest.raises(LocalProtocolError):
+            room.engine.remove_uptrack(UpTrackId(4711))
+
+
 @pytest.mark.parametrize(
     ("attributes", "is_native"),
     [
@@ -400,7 +437,6 @@ def test_a_full_command_ring_is_an_error_and_the_worker_stays_usable() -> None:
             lambda: worker.add_downtrack(ada.transport, b"x", b"c", True, 1, 1, 1, [], [], True),
             lambda: worker.update_downtrack(downtrack, b"x", b"c", [], []),
             lambda: worker.disconnect(downtrack),
-            lambda: worker.stop(),
         ]
         for attempt in attempts:
             with pytest.raises(OverflowError):

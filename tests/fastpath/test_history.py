@@ -135,8 +135,9 @@ def test_repeats_of_numbers_around_the_wrap_are_found() -> None:
         ada, grace = room.peer(), room.peer()
         room.subscribe(grace, room.publish(ada), first_seq=32767)
         room.send(ada, rtp_packet(0, payload=VP8_KEYFRAME))
-        for seq in range(2_000, 32_000, 2_000):
+        for seq in range(128, 32_700, 128):  # wider holes are closed
             room.send(ada, rtp_packet(seq))
+        grace.received()
         for seq in range(32_700, 32_800):
             room.send(ada, rtp_packet(seq))
         sent = {int.from_bytes(data[2:4], "big"): data for data in grace.received()}

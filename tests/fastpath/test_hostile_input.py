@@ -58,7 +58,7 @@ FROM_STRANGERS: dict[str, tuple[Hostile, str]] = {
     ),
     "STUN without credentials": (lambda p: b"\0\1\0\0\x21\x12\xa4\x42" + bytes(12), "stun_malformed"),
     "STUN, no cookie": (lambda p: b"\0\1\0\0" + bytes(16), "stun_malformed"),
-    "STUN, another method": (lambda p: b"\0\3\0\0\x21\x12\xa4\x42" + bytes(12), "stun_malformed"),
+    "STUN, another method": (lambda p: b"\0\3\0\0\x21\x12\xa4\x42" + bytes(12), "stun_unexpected"),
     "STUN, wrong password": (lambda p: p.binding_request(pwd="x" * 22), "stun_bad_integrity"),
     "STUN, unknown ufrag": (lambda p: p.binding_request({"USERNAME": "nobody:theirs"}), "stun_unknown_ufrag"),
     "STUN, empty ufrag": (lambda p: p.binding_request({"USERNAME": ":"}), "stun_unknown_ufrag"),
@@ -225,23 +225,40 @@ async def test_a_subscriber_without_path_or_keys_costs_a_counted_drop_each() -> 
 
 async def test_a_flood_of_strangers_fills_their_own_ring_only() -> None:
     with engine_room() as room:
-        ada, grace, guest = room.peer(), room.peer(), room.peer(is_connected=False)
+        ada, grace = room.peer(), room.peer()
+        guests = [room.peer(is_connected=False) for _ in range(10)]
         connected(ada, grace)
-        request = guest.binding_request()
+        requests = [(guest.socket, guest.binding_request()) for guest in guests]
         for sent in range(1, 4001):  # more than 256 KB of events, while the loop does not run
-            guest.socket.send(request)
+            sock, request = requests[sent % 10]
+            sock.send(request)
             if sent % 50 == 0:
                 eventually(lambda sent=sent: room.counter("datagrams_up") >= sent)  # type: ignore[misc]
         assert room.drops() == {"event_ring_full": 4000 - room.counter("stun_raised")}
         ada.socket.send(b"\x16\xfe\xfd from a known peer")
         assert (await ada.datagram())[1] == b"\x16\xfe\xfd from a known peer"
         undisturbed(ada, grace, 1)
-        taken = 0
-        while taken < 4000 - room.drops()["event_ring_full"]:
-            assert (await guest.datagram())[1] == request
-            taken += 1
-        guest.socket.send(request)  # and there is room again
-        assert (await guest.datagram())[1] == request
+        raised = 4000 - room.drops()["event_ring_full"]
+        for i in range(1, raised + 1):  # the ring filled in order
+            assert (await guests[i % 10].datagram())[1] == requests[i % 10][1]
+        sock, request = requests[0]
+        sock.send(request)  # and there is room again
+        assert (await guests[0].datagram())[1] == request
+
+
+async def test_one_peer_may_cost_the_loop_only_so_many_datagrams() -> None:
+    with engine_room() as room:
+        ada, grace = room.peer(), room.peer()
+        connected(ada, grace)
+        for sent in range(1, 601):
+            ada.socket.send(b"\x17\xfe\xfd a record of data")
+            if sent % 50 == 0:
+                eventually(lambda sent=sent: room.counter("datagrams_up") >= sent)  # type: ignore[misc]
+        drops = room.drops()
+        assert drops == {"rate_limited": 600 - room.counter("dtls_raised")}
+        assert room.counter("dtls_raised") >= 400
+        grace.socket.send(b"\x16\xfe\xfd from another peer")
+        assert (await grace.datagram())[1] == b"\x16\xfe\xfd from another peer"
 
 
 async def test_a_peer_may_use_only_so_many_ssrcs() -> None:

@@ -9,7 +9,7 @@ from pylibsrtp import Error, Policy, Session
 
 from kaamos._fastpath import PacketRun
 from kaamos.media.description import SrtpProfile
-from kaamos.media.engine import RECEIVE_WINDOW, SEND_WINDOW, Engine, _native
+from kaamos.media.engine import RECEIVE_WINDOW, SEND_WINDOW, Engine, _libsrtp
 from tests.support.packets import receiver_report, rtp_packet
 from tests.support.srtp_model import SrtpModel, derive, gcm_rtp
 
@@ -37,7 +37,7 @@ class Side:
         """Return what became of the packet, or None when libsrtp refused it."""
         assert len(packet) >= 4
         run = PacketRun(packet, int.from_bytes(packet[2:4], "big"), 1)
-        return None if run.apply(_native(function), self._address) else run.packets()[0]
+        return None if run.apply(_libsrtp(function), self._address) else run.packets()[0]
 
     def protect(self, packet: bytes) -> bytes | None:
         return self.call("srtp_protect", packet)

@@ -22,14 +22,17 @@ class RewriterModel:
     last_us: int | None = None
 
     def start(self, in_seq: int, timestamp: int, clock_rate: int, now_us: int) -> None:
-        self.rebase(in_seq)
+        self.begin(in_seq, self.highest_out + 1)
         elapsed = (
             0 if self.last_us is None else max(1, (now_us - self.last_us) * clock_rate // 1_000_000 % TICKS)
         )
         self.timestamp_offset = (self.last_timestamp + elapsed - timestamp) % TICKS
 
     def rebase(self, in_seq: int) -> None:
-        self.first_in, self.base_out, self.highest_in = in_seq, self.highest_out + 1, in_seq - 1
+        self.begin(in_seq, self.highest_out + 2)
+
+    def begin(self, in_seq: int, out_seq: int) -> None:
+        self.first_in, self.base_out, self.highest_in = in_seq, out_seq, in_seq - 1
         self.left_out = []
 
     def skip(self, in_seq: int) -> None:
