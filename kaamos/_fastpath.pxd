@@ -20,7 +20,7 @@ cdef enum:
     MIN_DATAGRAM = 8          # shorter than any STUN, DTLS, RTP or RTCP message
     TRAILER_BYTES = 20        # most that libsrtp appends: tag 16 and SRTCP index 4
 
-    MAX_PATHS = 8             # a transport; a peer has a few interfaces, an attacker any number of ports
+    MAX_PATHS = 32            # a transport: some interfaces against some addresses of ours, not any number of ports
     MAX_CODECS = 32           # codec ids are below this
     MAX_MID = 16              # longer mids do not fit a one-byte header extension (RFC 8285 section 4.2)
     MAX_CNAME = 64

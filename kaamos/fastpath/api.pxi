@@ -177,8 +177,7 @@ cdef class Worker:
         """File descriptor that becomes readable when :meth:`take_events` has something."""
         return self.core.event_fd
 
-    # -- commands: room is checked first, so that a method is done wholly or not at all
-
+    # Commands: room is checked first, so that a method is done wholly or not at all.
     cdef void need_room(self, uint64_t commands) except *:
         self.reclaim()
         if COMMANDS - (self.core.commands.head - load_acquire(&self.core.commands.tail)) < commands:
@@ -286,6 +285,7 @@ cdef class Worker:
         key = remote_ip + local_ip + remote_port.to_bytes(2, "big")
         owner, address = self.paths.get(key, (0, 0))
         if owner == transport_id:
+            self.bound[transport_id][key] = self.bound[transport_id].pop(key)   # the youngest again
             if select:
                 self.selected[transport_id] = key
                 self.push(CMD_SELECT, <void *><uintptr_t>address, NULL, 0)
@@ -329,7 +329,7 @@ cdef class Worker:
         self.retire(p, None)
 
     def last_received_us(self, uint32_t transport_id):
-        """Return when the peer last proved itself, on CLOCK_MONOTONIC; 0 when it never did."""
+        """Return when the peer last proved itself (CLOCK_MONOTONIC), 0 if never."""
         return load_relaxed(&self.transport(transport_id).last_received_us)
 
     # -- tracks

@@ -42,8 +42,9 @@ _ALPHABET = string.ascii_letters + string.digits
 class IceAgent:
     """A full ICE agent in the controlled role, for one peer.
 
-    ``bind`` is called with each path on which a check of the peer was answered with success,
-    ``select`` with the path that the peer nominated, again whenever it nominates another one,
+    ``bind`` is called with each path on which a check of the peer is about to be answered with
+    success; where it returns False, because another living peer has the path, nothing is answered.
+    ``select`` is called with the path that the peer nominated, again whenever it nominates another one,
     ``on_lost`` when the peer has stopped answering consent checks; then the agent is closed.
     """
 
@@ -52,8 +53,8 @@ class IceAgent:
         port: int,
         *,
         send: Callable[[Path, bytes], None],
-        bind: Callable[[Path], None],
-        select: Callable[[Path], None],
+        bind: Callable[[Path], bool],
+        select: Callable[[Path], bool],
         on_lost: Callable[[], None],
     ) -> None:
         self.ufrag = _random_text(UFRAG_CHARS)
@@ -73,7 +74,7 @@ class IceAgent:
         if address is None:
             if self._connection.is_closing or len(self._addresses) == MAX_LOCAL_ADDRESSES:
                 return
-            address = _LocalAddress(self._connection, path.local_ip, self._port, self._send, self._answered)
+            address = _LocalAddress(self._connection, path.local_ip, self._port, self._send, self._may_answer)
             self._addresses[path.local_ip] = address
             self._connection.add_address(address)
         address.datagram_received(data, (path.remote_ip, path.remote_port))
@@ -102,14 +103,13 @@ class IceAgent:
         await self._connection.close()
         self._addresses.clear()
 
-    def _answered(self, path: Path) -> None:
+    def _may_answer(self, path: Path) -> bool:
         # Checks on the selected path are answered natively: one that comes here means that the engine
         # has given the path to another peer meanwhile (a NAT can hand an address on), and it came back.
-        if path == self.selected_path:
-            self._select(path)
-        else:
-            self._bind(path)
-        self._first_check.set()
+        is_ours = self._select(path) if path == self.selected_path else self._bind(path)
+        if is_ours:
+            self._first_check.set()
+        return is_ours
 
     def _take_selected(self, path: Path) -> None:
         if path != self.selected_path:
@@ -133,7 +133,7 @@ class _LocalAddress(StunProtocol):
     """The STUN messages of one peer to and from one of our addresses.
 
     Because every address has its own, an answer leaves from the address that was asked and a
-    pair of aioice is the same thing as a :class:`Path`.  ``answered`` is called with the path just
+    pair of aioice is the same thing as a :class:`Path`.  ``may_answer`` is asked with the path just
     before each success response.
     """
 
@@ -143,7 +143,7 @@ class _LocalAddress(StunProtocol):
         local_ip: str,
         port: int,
         send: Callable[[Path, bytes], None],
-        answered: Callable[[Path], None],
+        may_answer: Callable[[Path], bool],
     ) -> None:
         super().__init__(connection)
         self.local_candidate = Candidate(
@@ -155,7 +155,7 @@ class _LocalAddress(StunProtocol):
             port=port,
             type="host",
         )
-        self._answered = answered
+        self._may_answer = may_answer
         self.connection_made(_VirtualTransport(local_ip, send))
 
     def datagram_received(self, data: bytes | str, addr: tuple[Any, ...]) -> None:
@@ -175,8 +175,10 @@ class _LocalAddress(StunProtocol):
 
     def send_stun(self, message: stun.Message, addr: tuple[str, int]) -> None:
         # aioice answers a request with success only after its MESSAGE-INTEGRITY was found right.
-        if message.message_class is stun.Class.RESPONSE:
-            self._answered(Path(addr[0], addr[1], self.local_candidate.host))
+        if message.message_class is stun.Class.RESPONSE and not self._may_answer(
+            Path(addr[0], addr[1], self.local_candidate.host)
+        ):
+            return
         super().send_stun(message, addr)
 
     async def close(self) -> None:

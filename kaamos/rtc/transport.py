@@ -140,13 +140,11 @@ class PeerTransport:
         else:
             self._dtls.receive(data)
 
-    def _bind(self, path: Path) -> None:
-        if self._ending is None:
-            self._engine.bind_path(self.id, path)
+    def _bind(self, path: Path) -> bool:
+        return self._ending is None and self._engine.bind_path(self.id, path)
 
-    def _select(self, path: Path) -> None:
-        if self._ending is None:
-            self._engine.select_path(self.id, path)
+    def _select(self, path: Path) -> bool:
+        return self._ending is None and self._engine.select_path(self.id, path)
 
     def _set_keys(self, keys: SrtpKeys) -> None:
         if self._ending is None:

@@ -103,17 +103,19 @@ class FakeEngine:
         except ICMP_NOISE:
             pass
 
-    def bind_path(self, tid: TransportId, path: Path) -> None:
+    def bind_path(self, tid: TransportId, path: Path) -> bool:
         for other, transport in self.transports.items():
             if other != tid:
                 transport.paths.discard(path)
                 transport.selected = None if transport.selected == path else transport.selected
         self.transports[tid].paths.add(path)
         self._changed.set()
+        return True
 
-    def select_path(self, tid: TransportId, path: Path) -> None:
+    def select_path(self, tid: TransportId, path: Path) -> bool:
         self.bind_path(tid, path)
         self.transports[tid].selected = path
+        return True
 
     def set_keys(self, tid: TransportId, keys: SrtpKeys) -> None:
         assert self.transports[tid].keys is None, "keys are set once"

@@ -27,14 +27,22 @@ class Wire:
         self.sent: list[tuple[Path, stun.Message]] = []
         self.bound: list[Path] = []
         self.selected: list[Path] = []
+        self.taken: set[Path] = set()  # paths that belong to other peers
         self.losses = 0
-        self.agent = IceAgent(
-            7882, send=self._keep, bind=self.bound.append, select=self.selected.append, on_lost=self._lose
-        )
+        self.agent = IceAgent(7882, send=self._keep, bind=self._bind, select=self._select, on_lost=self._lose)
         self.connecting: asyncio.Task[None] | None = None
 
     def _keep(self, path: Path, data: bytes) -> None:
         self.sent.append((path, stun.parse_message(data)))
+
+    def _bind(self, path: Path) -> bool:
+        if path not in self.taken:
+            self.bound.append(path)
+        return path not in self.taken
+
+    def _select(self, path: Path) -> bool:
+        self.selected.append(path)
+        return True
 
     def _lose(self) -> None:
         self.losses += 1
@@ -135,6 +143,18 @@ async def test_a_path_is_bound_only_by_an_authenticated_check(wire: Wire) -> Non
     assert wire.bound == [] and wire.requests() == []
     wire.check(A)
     assert wire.bound == [A]
+
+
+async def test_a_check_from_the_path_of_another_living_peer_is_not_answered_until_that_one_is_gone(
+    wire: Wire,
+) -> None:
+    wire.connect()
+    wire.taken.add(A)
+    wire.check(A, nominate=True)
+    assert wire.successes(A) == [] and wire.bound == []
+    wire.taken.clear()
+    wire.check(A, nominate=True)
+    assert len(wire.successes(A)) == 1 and wire.bound == [A]
 
 
 async def test_a_path_that_is_not_nominated_is_not_selected(wire: Wire) -> None:
