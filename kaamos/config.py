@@ -172,7 +172,7 @@ def _read_file(path: Path) -> dict[str, Any]:
 
 
 def _merge_environment(tables: dict[str, Any], environment: Mapping[str, str]) -> None:
-    if "PORT" in environment:
+    if environment.get("PORT"):
         _table(tables, "http")["port"] = environment["PORT"]
     for variable, value in environment.items():
         # Only our sections: Kubernetes sets KAAMOS_SERVICE_HOST and the like, builds set KAAMOS_BUILD_*.
@@ -227,6 +227,8 @@ def _check_candidate_address(text: str) -> None:
         raise ConfigError(f"rtc.ip: {text!r} is not an IP address") from None
     if address.is_unspecified or address.is_multicast:
         raise ConfigError(f"rtc.ip: nobody can send to {text}")
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
+        raise ConfigError(f"rtc.ip: write {address.ipv4_mapped} for {text}")
 
 
 def _check_public_url(url: str) -> None:

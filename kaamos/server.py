@@ -67,7 +67,7 @@ class Server:
         """Return the address to open."""
         http = self.config.http
         if http.public_url:
-            return http.public_url
+            return http.public_url.rstrip("/")
         host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(http.host, http.host)
         return f"http://[{host}]:{self.http_port}" if ":" in host else f"http://{host}:{self.http_port}"
 

@@ -198,8 +198,10 @@ cdef void rtcp_take_sr(WorkerCore *w, Transport *t, const uint8_t *body) noexcep
     s.sr_timestamp = rd32(body + 12)
     s.sr_arrival_us = w.now_us
     s.has_sr = True
+    # Differences wrap as unsigned numbers: a hostile clock must not overflow a signed one.
     offset = <int64_t>(w.now_ntp - s.sr_ntp)
-    if not t.has_ntp_offset or offset < t.ntp_offset or offset - t.ntp_offset > <int64_t>1 << 32:
+    if not t.has_ntp_offset or offset < t.ntp_offset \
+            or <uint64_t>offset - <uint64_t>t.ntp_offset > <uint64_t>1 << 32:
         t.ntp_offset = offset            # least delay seen, or the peer's clock was set back
         t.has_ntp_offset = True
     else:

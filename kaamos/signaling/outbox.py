@@ -12,6 +12,11 @@ from kaamos.signaling.session import CLOSE_SLOW_CONSUMER
 MAX_MESSAGES = 512
 MAX_BYTES = 4 << 20
 
+# A burst comes in one turn of the loop, in which no writer runs: as long as the client has read all that was
+# written so far, it is not slow, and more may wait. The texts are the same objects for all members of a room.
+BURST_FACTOR = 16
+BURST_GRACE_S = 1.0
+
 # How long a client may take to read what is left and to answer the close.
 CLOSE_TIMEOUT_S = 3.0
 
@@ -33,6 +38,7 @@ class Outbox:
         self._is_overflown = False
         self._writer: asyncio.Task[None] | None = None
         self._abort: asyncio.TimerHandle | None = None
+        self._burst: asyncio.TimerHandle | None = None
 
     @property
     def is_closing(self) -> bool:
@@ -43,17 +49,32 @@ class Outbox:
         """Queue a frame; nothing after a close."""
         if self._close is not None:
             return
-        is_full = len(self._queue) >= MAX_MESSAGES or self._queued_chars + len(text) > MAX_BYTES
-        if is_full and self._queue:
-            self._is_overflown = True
-            self._queue.clear()
-            self.close(CLOSE_SLOW_CONSUMER, "reads too slowly")
-            if self._writer is not None:
-                self._writer.cancel()  # it waits for the client to read
+        # What a client has not read of what was written makes it slow, not what no writer could write yet.
+        factor = 1 if self._transport.get_write_buffer_size() else BURST_FACTOR
+        if self._queue and self._is_beyond(factor, len(text)):
+            self._give_up()
             return
         self._queue.append(text)
         self._queued_chars += len(text)
         self._wake.set()
+        if self._burst is None and self._is_beyond(1):
+            self._burst = asyncio.get_running_loop().call_later(BURST_GRACE_S, self._end_burst)
+
+    def _is_beyond(self, factor: int, more: int = 0) -> bool:
+        messages, chars = len(self._queue) + bool(more), self._queued_chars + more
+        return messages > MAX_MESSAGES * factor or chars > MAX_BYTES * factor
+
+    def _end_burst(self) -> None:
+        self._burst = None
+        if self._close is None and self._is_beyond(1):
+            self._give_up()
+
+    def _give_up(self) -> None:
+        self._is_overflown = True
+        self._queue.clear()
+        self.close(CLOSE_SLOW_CONSUMER, "reads too slowly")
+        if self._writer is not None:
+            self._writer.cancel()  # it waits for the client to read
 
     def close(self, code: int, reason: str) -> None:
         """Close the socket after what is queued; a client that does not read it in time is cut off."""
@@ -73,7 +94,10 @@ class Outbox:
             self._queue.clear()  # the client is gone; its reader finds that out too
         finally:
             self._close = self._close or (1006, "gone")
-            if self._abort is not None:
+            if self._burst is not None:
+                self._burst.cancel()
+            # What is unsent now waits for a client that does not read: let the timer cut it off then.
+            if self._abort is not None and not self._transport.get_write_buffer_size():
                 self._abort.cancel()
 
     async def _write_or_overflow(self) -> None:

@@ -121,7 +121,7 @@ class Rest:
     async def create_room(self, request: web.Request) -> web.Response:
         """POST /api/rooms/create"""
         self._limit(self._creates, request)
-        wanted = _body(await request.read())
+        wanted = _body(await _read(request))
         if wanted.lobby:
             raise RemoteProtocolError(ErrorCode.BAD_MESSAGE, "this server has no lobby")
         room = self._rooms.create(
@@ -215,6 +215,13 @@ async def _answer(request: web.Request, handler: Handler) -> web.StreamResponse:
         if "Allow" in error.headers:
             response.headers["Allow"] = error.headers["Allow"]
         return response
+
+
+async def _read(request: web.Request) -> bytes:
+    try:
+        return await request.read()
+    except (web.RequestPayloadError, ConnectionError):  # badly packed, or the client went away in the middle
+        raise RemoteProtocolError(ErrorCode.BAD_MESSAGE, "the body is broken") from None
 
 
 def _body(data: bytes) -> CreateRoom:

@@ -236,7 +236,7 @@ async function openMedia() {
 /** The name from the address, else the one of last time, else a new one that stays. */
 function chooseName() {
   const asked = new URLSearchParams(location.search).get("name");
-  if (asked) return asked;
+  if (asked) return [...asked].slice(0, 100).join(""); // the server takes 128 characters
   const fresh = `Guest ${Math.random().toString(36).slice(2, 6).padEnd(4, "0")}`;
   try {
     const kept = localStorage.getItem("kaamos.name") ?? fresh;

@@ -101,6 +101,11 @@ async def test_a_wrong_body_is_refused(served: Site, body: bytes) -> None:
     assert await refused(served, "POST", "/api/rooms/create", data=body) == (400, "BAD_MESSAGE")
 
 
+async def test_a_badly_packed_body_is_refused(served: Site) -> None:
+    more = {"data": b"zzzz", "headers": {"Content-Encoding": "gzip"}}
+    assert await refused(served, "POST", "/api/rooms/create", **more) == (400, "BAD_MESSAGE")
+
+
 async def test_a_huge_body_is_refused(served: Site) -> None:
     assert await refused(served, "POST", "/api/rooms/create", data=b" " * 70_000) == (
         413,

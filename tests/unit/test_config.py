@@ -137,3 +137,8 @@ def test_another_address_than_loopback_needs_open_mode_said() -> None:
 )
 def test_loopback_is_told_from_the_rest(host: str, expected: bool) -> None:
     assert is_loopback(host) is expected
+
+
+def test_a_mapped_candidate_address_is_refused_by_its_real_name() -> None:
+    with pytest.raises(ConfigError, match=r"rtc\.ip: write 127\.0\.0\.1 for ::ffff:127\.0\.0\.1"):
+        config_from({"rtc": {"ip": "::ffff:127.0.0.1"}})
