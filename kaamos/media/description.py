@@ -36,7 +36,9 @@ class Extension(IntEnum):
     MID = 0  # urn:ietf:params:rtp-hdrext:sdes:mid, RFC 9143
     AUDIO_LEVEL = 1  # urn:ietf:params:rtp-hdrext:ssrc-audio-level, RFC 6464
     VIDEO_ORIENTATION = 2  # urn:3gpp:video-orientation
-    TRANSPORT_CC = 3  # draft-holmer-rmcat-transport-wide-cc-extensions-01: read from publishers, never sent on
+    TRANSPORT_CC = (
+        3  # draft-holmer-rmcat-transport-wide-cc-extensions-01: read from publishers, never sent on
+    )
 
 
 class SrtpProfile(IntEnum):
