@@ -114,6 +114,8 @@ class EngineForwarder:
                     extensions=IDS_DOWN,
                     nack=True,
                     cname="benchmark",
+                    rtx_payload_types={VP8: 101},
+                    rtx_ssrc=0xCD0000 + i,
                 ),
             )
             self.engine.connect(slot, video)

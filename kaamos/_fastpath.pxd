@@ -31,6 +31,15 @@ cdef enum:
     MAX_REPORT_BLOCKS = 31    # RC is five bits
 
     HISTORY_PACKETS = 128     # repeated packets kept where the peer has no RTX (design 1.4)
+    KEPT_PACKETS = 512        # plaintext kept of a publication: about a second of 720p
+    KEPT_US = 2000000         # and not repeated when older: the picture has moved on
+    MAX_MISSING = 256         # numbers of one publication that are waited for
+    MAX_NACK_TRIES = 10
+    REORDER_US = 5000         # a hole this young may be reordering
+    UNKNOWN_RTT_US = 100000   # of a publisher that gave us no way to measure it
+    TWCC_PACKETS = 2048       # arrivals that wait for a transport-wide feedback; power of two
+    TWCC_INTERVAL_US = 100000 # libwebrtc's default
+    TWCC_REPORT_PACKETS = 400 # in one feedback packet: fits an MTU with large deltas
     MAX_RANGES = 16           # sequence offsets remembered for late packets
     MAX_MISORDER = 1024       # a packet older than this is a jump, not a late packet
     MAX_DROPOUT = 3000        # RFC 3550 appendix A.1
@@ -40,6 +49,8 @@ cdef enum:
     COMMANDS = 8192           # command ring cells; power of two
 
     NO_CODEC = 255
+    NO_PAYLOAD_TYPE = 255
+    RTX_CLOCK_RATE = 90000    # RTX is used for video only; jitter of repeats means nothing
     NO_EXTENSION = 0          # id 0 is padding in RFC 8285, so it can stand for "none"
 
     KEYFRAME_INTERVAL_US = 500000   # at most two key frame requests a second reach a publisher
@@ -48,7 +59,7 @@ cdef enum:
     TAKEOVER_US = 200000            # silence after which another SSRC may take over a section
     STREAM_IDLE_US = 30000000       # a table entry this old may be used for another SSRC
     MIN_REPEAT_US = 20000           # a packet is not repeated sooner, whatever the RTT
-    TICK_US = 20000                 # how often timers are looked at
+    TICK_US = 10000                 # how often timers are looked at
     PATH_LEASE_US = 2000000         # so long after its owner's last word a path is not given to another
     RAISE_BURST = 400               # datagrams for Python that a peer may send at once (design 1.5) ...
     RAISE_INTERVAL_US = 5000        # ... and one more each interval
@@ -64,12 +75,16 @@ cdef enum:                    # PayloadFormat: description.PayloadFormat
     FORMAT_OPAQUE = 0
     FORMAT_VP8 = 1
     FORMAT_H264 = 2
+    FORMAT_VP9 = 3
+    FORMAT_AV1 = 4
 
 cdef enum:                    # ExtensionKind: description.Extension
     EXT_MID = 0
     EXT_AUDIO_LEVEL = 1
     EXT_VIDEO_ORIENTATION = 2
-    EXTENSION_KINDS = 3
+    EXT_TRANSPORT_CC = 3
+    EXTENSION_KINDS = 4
+    FORWARDED_EXTENSIONS = 3  # kinds below this are sent on; the others are between a publisher and us
 
 cdef enum:                    # DropReason: every packet that goes no further increments exactly one
     DROP_NONE = 0
@@ -98,6 +113,9 @@ cdef enum:                    # DropReason: every packet that goes no further in
     DROP_UNKNOWN_SSRC
     DROP_UNKNOWN_PAYLOAD_TYPE
     DROP_SEQUENCE_JUMP
+    DROP_DUPLICATE
+    DROP_RTX_MALFORMED
+    DROP_RTX_UNKNOWN
     DROP_INACTIVE_STREAM
     # RTCP
     DROP_RTCP_MALFORMED
@@ -126,6 +144,9 @@ cdef enum:                    # Counter: what went well
     COUNT_DTLS_RAISED
     COUNT_NACKS
     COUNT_REPEATS
+    COUNT_NACKS_UP
+    COUNT_REPAIRED
+    COUNT_TWCC_UP
     COUNT_KEYFRAME_REQUESTS_UP
     COUNT_KEYFRAME_REQUESTS_DOWN
     COUNT_TURNS
@@ -145,6 +166,7 @@ cdef enum:                    # CommandKind
     CMD_UPDATE_DOWNTRACK      # subject DownTrack, object DownConfig
     CMD_CONNECT               # subject DownTrack, object UpTrack
     CMD_DISCONNECT            # subject DownTrack
+    CMD_TWCC                  # subject Transport, object Twcc
     CMD_GROW_TABLE            # subject TableEntry array, object Table, value mask
 
 # C arrays cannot be indexed by a named enum in Cython, so the names are plain integers.
@@ -252,6 +274,7 @@ cdef struct PayloadType:
     uint32_t clock_rate
     uint8_t  codec            # codec id, NO_CODEC: not negotiated
     uint8_t  format
+    uint8_t  rtx_of           # media payload type that this one repeats, NO_PAYLOAD_TYPE: not RTX
 
 cdef struct UpConfig:
     # What a publisher negotiated; replaced whole, never changed in place.
@@ -260,10 +283,15 @@ cdef struct UpConfig:
     uint8_t  is_video
     uint8_t  has_pli
     uint8_t  has_fir
+    uint8_t  has_nack
+    uint8_t  has_transport_cc
     uint8_t  mid_length
     uint8_t  mid[MAX_MID]
     uint32_t ssrc_count
     uint32_t ssrcs[MAX_SSRCS]
+    uint32_t rtx_count
+    uint32_t rtx_ssrcs[MAX_SSRCS]         # each repeats the SSRC at the same place of:
+    uint32_t repaired_ssrcs[MAX_SSRCS]
 
 cdef struct Stream:
     # One SSRC that a peer sends from: what receiver reports need (RFC 3550 appendices A.1, A.3, A.8).
@@ -290,6 +318,34 @@ cdef struct Keys:
     void *rx                  # srtp_t for what the peer sends, any SSRC
     void *tx                  # the one outbound session of the transport (design 1.4)
 
+cdef struct Twcc:
+    # Arrivals of a publisher's packets by transport-wide number, until they are reported.
+    uint64_t arrivals_us[TWCC_PACKETS]    # 0: not arrived
+    uint64_t first            # extended number of the oldest one not reported; 0: nothing came yet
+    uint64_t newest
+    uint64_t next_us          # when a feedback is due
+    uint8_t  feedbacks        # how many were sent, modulo 256
+
+cdef struct Missing:
+    uint64_t ext_seq
+    uint64_t since_us
+    uint64_t asked_us         # 0: never
+    uint32_t tries
+
+cdef struct KeptPacket:
+    Packet   packet           # `data` points to `bytes`; ext_seq 0: empty
+    uint64_t arrival_us
+    uint8_t  bytes[RECV_BYTES]
+
+cdef struct Repair:
+    # What a video publication keeps against loss, on both sides: the numbers it misses, ascending,
+    # and its last packets in the clear, one copy for all subscribers.
+    uint32_t ssrc             # whose numbers these are
+    uint32_t missing_count
+    uint64_t highest
+    Missing  missing[MAX_MISSING]
+    KeptPacket kept[KEPT_PACKETS]
+
 cdef struct Transport:
     Transport *next           # worker's list of all transports
     Transport *previous
@@ -301,6 +357,11 @@ cdef struct Transport:
     uint64_t   last_received_us   # stat
     uint64_t   next_report_us
     uint64_t   raise_credit_us    # when the next datagram for Python would be paid for
+    uint64_t   rtt_us         # as any of its reports told, 0: unknown
+    Twcc      *twcc           # NULL: nothing it sends asks for transport-wide feedback
+    uint32_t   rrtr_ntp       # middle 32 bits of the newest receiver reference time (RFC 3611) ...
+    uint32_t   rrtr_ssrc      # ... and who sent it
+    uint8_t    has_rrtr       # it waits for its answer
     int64_t    ntp_offset     # our NTP clock minus the peer's, least delay seen
     uint32_t   id
     uint32_t   rtcp_ssrc      # sender of our receiver reports and key frame requests
@@ -324,6 +385,7 @@ cdef struct UpTrack:
     UpConfig  *config
     Stream    *active         # the SSRC whose packets are forwarded
     DownTrack *downtracks     # who receives it, linked through next_subscriber
+    Repair    *repair         # NULL: audio
     uint64_t   keyframe_asked_us
     uint32_t   id
     uint8_t    wants_keyframe # somebody waits for one
@@ -366,7 +428,8 @@ cdef struct History:
 cdef struct DownConfig:
     # What a subscriber negotiated for one slot; replaced whole.
     uint8_t  payload_types[MAX_CODECS]    # NO_CODEC: not negotiated
-    uint8_t  extension_ids[EXTENSION_KINDS]   # NO_EXTENSION: not negotiated
+    uint8_t  rtx_payload_types[MAX_CODECS]    # NO_PAYLOAD_TYPE: no RTX
+    uint8_t  extension_ids[FORWARDED_EXTENSIONS]   # NO_EXTENSION: not negotiated
     uint8_t  mid_length
     uint8_t  mid[MAX_MID]
     uint8_t  cname_length
@@ -379,7 +442,7 @@ cdef struct DownTrack:
     Transport *transport
     UpTrack   *source         # NULL: idle
     DownConfig *config
-    History   *history        # NULL: the peer sends no NACK here
+    History   *history        # NULL: the peer sends no NACK here, or has RTX
     uint32_t   ssrc
     uint32_t   source_ssrc    # what the rewriter follows now
     uint32_t   id
@@ -389,6 +452,9 @@ cdef struct DownTrack:
     Rewriter   rewriter
     uint32_t   clock_rate
     uint64_t   rtt_us         # 0: unknown
+    uint32_t   rtx_ssrc
+    uint64_t   rtx_seq        # extended, of the last retransmission
+    uint32_t   repeated_ms[KEPT_PACKETS]  # when an outgoing number was last repeated; 0: never
     # stat
     uint64_t   packets
     uint64_t   bytes
@@ -452,6 +518,7 @@ cdef class Worker:
     cdef dict downtracks      # id -> address of DownTrack
     cdef dict configs         # track id -> address of the newest UpConfig or DownConfig
     cdef dict tracks          # transport id -> ids of its tracks
+    cdef dict twccs           # transport id -> address of Twcc
     cdef dict sessions        # transport id -> what keeps its libsrtp sessions alive
     cdef object retired       # deque of (command number, address, object kept alive)
     cdef uint32_t next_id
@@ -468,4 +535,5 @@ cdef class Worker:
     cdef UpTrack *uptrack(self, uint32_t uptrack_id) except NULL
     cdef DownTrack *downtrack(self, uint32_t downtrack_id) except NULL
     cdef void unbind(self, uint32_t transport_id, bytes key)
+    cdef void need_twcc(self, uint32_t transport_id)
     cdef void forget_track(self, uint32_t transport_id, uint32_t track_id)

@@ -43,6 +43,10 @@ class Worker:
         ssrcs: list[int],
         has_pli: bool,
         has_fir: bool,
+        has_nack: bool = ...,
+        has_transport_cc: bool = ...,
+        rtx_payload_types: list[tuple[int, int]] = ...,
+        rtx_ssrcs: list[tuple[int, int]] = ...,
     ) -> int: ...
     def update_uptrack(
         self,
@@ -54,6 +58,10 @@ class Worker:
         ssrcs: list[int],
         has_pli: bool,
         has_fir: bool,
+        has_nack: bool = ...,
+        has_transport_cc: bool = ...,
+        rtx_payload_types: list[tuple[int, int]] = ...,
+        rtx_ssrcs: list[tuple[int, int]] = ...,
     ) -> None: ...
     def remove_uptrack(self, uptrack_id: int) -> None: ...
     def add_downtrack(
@@ -68,6 +76,9 @@ class Worker:
         payload_types: list[tuple[int, int]],
         extensions: list[tuple[int, int]],
         has_nack: bool,
+        rtx_ssrc: int = ...,
+        first_rtx_seq: int = ...,
+        rtx_payload_types: list[tuple[int, int]] = ...,
     ) -> int: ...
     def update_downtrack(
         self,
@@ -76,6 +87,7 @@ class Worker:
         cname: bytes,
         payload_types: list[tuple[int, int]],
         extensions: list[tuple[int, int]],
+        rtx_payload_types: list[tuple[int, int]] = ...,
     ) -> None: ...
     def connect(self, downtrack_id: int, uptrack_id: int) -> None: ...
     def disconnect(self, downtrack_id: int) -> None: ...
@@ -136,6 +148,7 @@ class RewriterProbe:
     def rebase(self, in_seq: int) -> None: ...
     def skip(self, in_seq: int) -> None: ...
     def map(self, in_seq: int) -> int: ...
+    def unmap(self, out_seq: int) -> int: ...
     def send(self, in_seq: int, timestamp: int, now_us: int) -> tuple[int, int] | None: ...
 
 class ManualWorker(Worker):

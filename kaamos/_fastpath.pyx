@@ -20,14 +20,16 @@ from collections import deque
 # In the order of enum Counter and enum DropReason; checked against their length at import.
 COUNTER_NAMES = (
     "datagrams_up", "bytes_up", "rtp_up", "rtcp_up", "datagrams_down", "bytes_down", "rtp_down", "rtcp_down",
-    "stun_answered", "stun_raised", "dtls_raised", "nacks", "repeats", "keyframe_requests_up",
+    "stun_answered", "stun_raised", "dtls_raised", "nacks", "repeats", "nacks_up", "repaired", "twcc_up",
+    "keyframe_requests_up",
     "keyframe_requests_down", "turns",
 )
 DROP_NAMES = (
     "none", "short", "oversize", "unknown_class", "no_address", "unknown_path", "event_ring_full", "rate_limited",
     "stun_malformed", "stun_unexpected",
     "stun_unknown_ufrag", "stun_bad_integrity", "no_keys", "too_many_ssrcs", "srtp_auth", "srtp_replay", "srtp_other",
-    "srtcp", "rtp_malformed", "unknown_ssrc", "unknown_payload_type", "sequence_jump", "inactive_stream",
+    "srtcp", "rtp_malformed", "unknown_ssrc", "unknown_payload_type", "sequence_jump", "duplicate",
+    "rtx_malformed", "rtx_unknown", "inactive_stream",
     "rtcp_malformed", "no_path", "awaiting_keyframe", "codec_not_negotiated", "padding_only", "too_late", "protect",
     "send_buffer_full", "send_error",
 )
@@ -40,10 +42,13 @@ include "fastpath/srtp.pxi"        # encryption by libsrtp
 include "fastpath/codec.pxi"       # key frames
 include "fastpath/rewrite.pxi"     # outgoing numbers and headers
 include "fastpath/history.pxi"     # packets kept for NACK
+include "fastpath/loss.pxi"        # what a publisher's numbers lack
 include "fastpath/udp.pxi"         # recvmmsg, sendmmsg
 include "fastpath/uptrack.pxi"     # what a publisher sends
 include "fastpath/downtrack.pxi"   # what a subscriber gets: decide, emit
+include "fastpath/twcc.pxi"        # transport-wide arrival times
 include "fastpath/rtcp.pxi"        # reports and feedback
 include "fastpath/worker.pxi"      # the thread; composes all of the above
+include "fastpath/settings.pxi"    # what was negotiated, from Python into structs
 include "fastpath/api.pxi"         # where Python and C meet
 include "fastpath/probe.pxi"       # single chapters as functions, for tests and benchmarks

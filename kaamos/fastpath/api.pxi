@@ -1,79 +1,6 @@
 # Where Python and C meet.  Every method runs in the asyncio thread, but for Worker.run.
 
 
-cdef void *allocate(size_t size) except NULL:
-    """Return zeroed memory; MemoryError when there is none."""
-    cdef void *address = calloc(1, size)
-    if address == NULL:
-        raise MemoryError
-    return address
-
-
-cdef size_t copy_bytes(uint8_t *target, bytes source, size_t limit) except? 0xFFFF:
-    """Copy a Python bytes object; ValueError when it is longer than ``limit``."""
-    cdef size_t length = <size_t>PyBytes_GET_SIZE(source)
-    if length > limit:
-        raise ValueError(f"{length} bytes do not fit {limit}")
-    memcpy(target, PyBytes_AsString(source), length)
-    return length
-
-
-cdef UpConfig *make_up_config(bytes mid, bint is_video, list payload_types, list extensions, list ssrcs,
-                              bint has_pli, bint has_fir) except NULL:
-    cdef UpConfig *c = <UpConfig *>allocate(sizeof(UpConfig))
-    cdef uint32_t i
-    for i in range(128):
-        c.payload_types[i].codec = NO_CODEC
-    for i in range(16):
-        c.kind_by_id[i] = EXTENSION_KINDS
-    c.is_video = is_video
-    c.has_pli = has_pli
-    c.has_fir = has_fir
-    try:
-        if len(mid) <= MAX_MID:
-            c.mid_length = <uint8_t>copy_bytes(c.mid, mid, MAX_MID)
-        for payload_type, codec, payload_format, clock_rate in payload_types:
-            if not 0 <= payload_type < 128 or not 0 <= codec < MAX_CODECS:
-                raise ValueError("payload type or codec id out of range")
-            c.payload_types[<uint8_t>payload_type].codec = codec
-            c.payload_types[<uint8_t>payload_type].format = payload_format
-            c.payload_types[<uint8_t>payload_type].clock_rate = clock_rate
-        for kind, identifier in extensions:
-            if not 1 <= identifier <= 14 or not 0 <= kind < EXTENSION_KINDS:
-                raise ValueError("extension out of range")
-            c.kind_by_id[<uint8_t>identifier] = kind
-        for ssrc in ssrcs[:MAX_SSRCS]:
-            c.ssrcs[c.ssrc_count] = ssrc
-            c.ssrc_count += 1
-    except BaseException:
-        free(c)
-        raise
-    return c
-
-
-cdef DownConfig *make_down_config(bytes mid, bytes cname, list payload_types, list extensions) except NULL:
-    cdef DownConfig *c = <DownConfig *>allocate(sizeof(DownConfig))
-    memset(c.payload_types, NO_CODEC, MAX_CODECS)
-    try:
-        c.cname_length = <uint8_t>copy_bytes(c.cname, cname, MAX_CNAME)
-        for codec, payload_type in payload_types:
-            if not 0 <= payload_type < 128 or not 0 <= codec < MAX_CODECS:
-                raise ValueError("payload type or codec id out of range")
-            c.payload_types[<uint8_t>codec] = payload_type
-        for kind, identifier in extensions:
-            if not 1 <= identifier <= 14 or not 0 <= kind < EXTENSION_KINDS:
-                raise ValueError("extension out of range")
-            c.extension_ids[<uint8_t>kind] = identifier
-        if 0 < len(mid) <= MAX_MID:
-            c.mid_length = <uint8_t>copy_bytes(c.mid, mid, MAX_MID)
-        else:
-            c.extension_ids[EXT_MID] = NO_EXTENSION
-    except BaseException:
-        free(c)
-        raise
-    return c
-
-
 @cython.no_gc_clear                      # __dealloc__ walks the dicts to free what they point to
 cdef class Worker:
     """One native thread with its sockets, tables and tracks.
@@ -98,6 +25,7 @@ cdef class Worker:
         self.downtracks = {}
         self.configs = {}
         self.tracks = {}
+        self.twccs = {}
         self.sessions = {}
         self.retired = deque()
         w.fd4 = fd4
@@ -143,9 +71,10 @@ cdef class Worker:
             return
         for _, address, _ in self.retired:
             free(<void *><uintptr_t>address)
-        for address in self.configs.values():
+        for address in list(self.configs.values()) + list(self.twccs.values()):
             free(<void *><uintptr_t>address)
         for address in self.uptracks.values():
+            free((<UpTrack *><uintptr_t>address).repair)
             free(<void *><uintptr_t>address)
         for address in self.downtracks.values():
             free((<DownTrack *><uintptr_t>address).history)
@@ -247,6 +176,7 @@ cdef class Worker:
         # Nothing is reachable from here on; what follows is freed when the commands above are done.
         for track_id in list(self.tracks[transport_id]):
             self.forget_track(transport_id, track_id)
+        self.retire(<void *><uintptr_t>self.twccs.pop(transport_id, 0), None)
         self.retire(t, self.sessions.pop(transport_id, None))
         self.selected.pop(transport_id, None)
         del self.bound[transport_id]
@@ -335,17 +265,24 @@ cdef class Worker:
     # -- tracks
 
     def add_uptrack(self, uint32_t transport_id, bytes mid, bint is_video, list payload_types, list extensions,
-                    list ssrcs, bint has_pli, bint has_fir):
+                    list ssrcs, bint has_pli, bint has_fir, bint has_nack=False, bint has_transport_cc=False,
+                    list rtx_payload_types=[], list rtx_ssrcs=[]):
         """Return the id of a new publication.
 
-        ``payload_types``: (payload type, codec id, format, clock rate); ``extensions``: (kind, id).
+        ``payload_types``: (payload type, codec id, format, clock rate); ``extensions``: (kind, id);
+        ``rtx_payload_types`` and ``rtx_ssrcs``: (RTX, what it repeats).
         """
         cdef Transport *t = self.transport(transport_id)
         cdef UpConfig *config
         cdef UpTrack *u
-        self.need_room(1)
-        config = make_up_config(mid, is_video, payload_types, extensions, ssrcs, has_pli, has_fir)
+        self.need_room(2)
+        config = make_up_config(mid, is_video, payload_types, extensions, ssrcs, has_pli, has_fir, has_nack,
+                                has_transport_cc, rtx_payload_types, rtx_ssrcs)
         u = <UpTrack *>allocate(sizeof(UpTrack))
+        if is_video:
+            u.repair = <Repair *>allocate(sizeof(Repair))
+        if has_transport_cc:
+            self.need_twcc(transport_id)
         u.transport = t
         u.config = config
         self.next_id += 1
@@ -357,15 +294,27 @@ cdef class Worker:
         return u.id
 
     def update_uptrack(self, uint32_t uptrack_id, bytes mid, bint is_video, list payload_types, list extensions,
-                       list ssrcs, bint has_pli, bint has_fir):
+                       list ssrcs, bint has_pli, bint has_fir, bint has_nack=False, bint has_transport_cc=False,
+                       list rtx_payload_types=[], list rtx_ssrcs=[]):
         """Replace what was negotiated for a publication."""
         cdef UpTrack *u = self.uptrack(uptrack_id)
         cdef UpConfig *config
-        self.need_room(1)
-        config = make_up_config(mid, is_video, payload_types, extensions, ssrcs, has_pli, has_fir)
+        self.need_room(2)
+        config = make_up_config(mid, is_video, payload_types, extensions, ssrcs, has_pli, has_fir, has_nack,
+                                has_transport_cc, rtx_payload_types, rtx_ssrcs)
+        if has_transport_cc:
+            self.need_twcc(u.transport.id)
         self.push(CMD_UPDATE_UPTRACK, u, config, 0)
         self.retire(<void *><uintptr_t>self.configs[uptrack_id], None)
         self.configs[uptrack_id] = <uintptr_t>config
+
+    cdef void need_twcc(self, uint32_t transport_id):
+        """Let the transport's arrivals be told from now on."""
+        cdef Twcc *twcc
+        if transport_id not in self.twccs:
+            twcc = <Twcc *>allocate(sizeof(Twcc))
+            self.twccs[transport_id] = <uintptr_t>twcc
+            self.push(CMD_TWCC, self.transport(transport_id), twcc, 0)
 
     def remove_uptrack(self, uint32_t uptrack_id):
         """Forget a publication; who received it becomes idle."""
@@ -377,7 +326,9 @@ cdef class Worker:
     cdef void forget_track(self, uint32_t transport_id, uint32_t track_id):
         """Free a track after the commands pushed so far."""
         cdef uintptr_t address = self.uptracks.pop(track_id, 0)
-        if address == 0:
+        if address:
+            self.retire((<UpTrack *>address).repair, None)
+        else:
             address = self.downtracks.pop(track_id)
             self.retire((<DownTrack *>address).history, None)
         self.retire(<void *>address, None)
@@ -386,25 +337,27 @@ cdef class Worker:
 
     def add_downtrack(self, uint32_t transport_id, bytes mid, bytes cname, bint is_video, uint32_t ssrc,
                       uint16_t first_seq, uint32_t first_timestamp, list payload_types, list extensions,
-                      bint has_nack):
+                      bint has_nack, uint32_t rtx_ssrc=0, uint16_t first_rtx_seq=0, list rtx_payload_types=[]):
         """Return the id of a new slot; it lives as long as its transport.
 
-        ``payload_types``: (codec id, payload type).  ``first_seq`` is below 2**15, so that the
+        ``payload_types`` and ``rtx_payload_types``: (codec id, payload type); ``rtx_ssrc`` 0: no RTX.  ``first_seq`` is below 2**15, so that the
         receiver cannot take the first wrap for reordering (RFC 3711 section 3.3.1).
         """
         cdef Transport *t = self.transport(transport_id)
         cdef DownConfig *config
         cdef DownTrack *d
         self.need_room(1)
-        if first_seq >= 1 << 15:
-            raise ValueError("first_seq must be below 2**15")
-        config = make_down_config(mid, cname, payload_types, extensions)
+        if first_seq >= 1 << 15 or first_rtx_seq >= 1 << 15:
+            raise ValueError("first numbers must be below 2**15")
+        config = make_down_config(mid, cname, payload_types, extensions, rtx_payload_types)
         d = <DownTrack *>allocate(sizeof(DownTrack))
-        if has_nack:
+        if has_nack and not rtx_ssrc:
             d.history = <History *>allocate(sizeof(History))
         d.transport = t
         d.config = config
         d.ssrc = ssrc
+        d.rtx_ssrc = rtx_ssrc
+        d.rtx_seq = (1 << 16) + <uint64_t>first_rtx_seq
         d.is_video = is_video
         d.rewriter.highest_out = (1 << 16) + <uint64_t>first_seq - 1
         d.rewriter.last_timestamp = first_timestamp
@@ -416,12 +369,13 @@ cdef class Worker:
         self.push(CMD_ADD_DOWNTRACK, d, NULL, 0)
         return d.id
 
-    def update_downtrack(self, uint32_t downtrack_id, bytes mid, bytes cname, list payload_types, list extensions):
+    def update_downtrack(self, uint32_t downtrack_id, bytes mid, bytes cname, list payload_types, list extensions,
+                         list rtx_payload_types=[]):
         """Replace what was negotiated for a slot."""
         cdef DownTrack *d = self.downtrack(downtrack_id)
         cdef DownConfig *config
         self.need_room(1)
-        config = make_down_config(mid, cname, payload_types, extensions)
+        config = make_down_config(mid, cname, payload_types, extensions, rtx_payload_types)
         self.push(CMD_UPDATE_DOWNTRACK, d, config, 0)
         self.retire(<void *><uintptr_t>self.configs[downtrack_id], None)
         self.configs[downtrack_id] = <uintptr_t>config

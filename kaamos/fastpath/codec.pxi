@@ -50,10 +50,33 @@ cdef bint h264_is_keyframe(const uint8_t *data, size_t length) noexcept nogil:
     return h264_starts_keyframe(kind)
 
 
+cdef bint vp9_is_keyframe(const uint8_t *data, size_t length) noexcept nogil:
+    """Tell whether this is the first packet of a VP9 key picture (RFC 9628 section 4.2)."""
+    cdef size_t at = 1
+    if length < 1 or data[0] & 0x40 or data[0] & 0x08 == 0:      # P: predicted; B: starts a frame
+        return False
+    if data[0] & 0x80:                       # PictureID, 7 or 15 bits
+        if at >= length:
+            return False
+        at += 2 if data[at] & 0x80 else 1
+    if data[0] & 0x20:                       # layer indices: the base spatial layer only
+        return at < length and data[at] >> 1 & 7 == 0
+    return at < length
+
+
+cdef inline bint av1_is_keyframe(const uint8_t *data, size_t length) noexcept nogil:
+    """Tell whether a coded video sequence starts here: N without Z (AV1 RTP specification, 4.4)."""
+    return length >= 2 and data[0] & 0x88 == 0x08
+
+
 cdef inline bint codec_is_keyframe(uint8_t format, const uint8_t *data, size_t length) noexcept nogil:
     """Tell whether a receiver can start at this packet; opaque formats can at any."""
     if format == FORMAT_VP8:
         return vp8_is_keyframe(data, length)
     if format == FORMAT_H264:
         return h264_is_keyframe(data, length)
+    if format == FORMAT_VP9:
+        return vp9_is_keyframe(data, length)
+    if format == FORMAT_AV1:
+        return av1_is_keyframe(data, length)
     return True

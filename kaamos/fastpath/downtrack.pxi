@@ -73,6 +73,37 @@ cdef DropReason downtrack_emit(WorkerCore *w, DownTrack *d, const Packet *p, uin
     return DROP_NONE
 
 
+cdef void downtrack_retransmit(WorkerCore *w, DownTrack *d, uint64_t out_seq) noexcept nogil:
+    """Emit a packet once more as RTX: from the publication's own copy, under a new number."""
+    cdef uint64_t in_seq = rewriter_unmap(&d.rewriter, out_seq)
+    cdef KeptPacket *kept
+    cdef uint32_t *repeated_ms = &d.repeated_ms[out_seq & (KEPT_PACKETS - 1)]
+    cdef uint32_t now_ms = <uint32_t>(w.now_us // 1000) | 1      # never 0
+    cdef uint64_t wait_us = d.rtt_us if d.rtt_us > MIN_REPEAT_US else MIN_REPEAT_US
+    cdef bint with_mid = not d.is_acknowledged and d.config.extension_ids[EXT_MID] != NO_EXTENSION
+    cdef uint8_t *q
+    cdef size_t length
+    if in_seq == 0 or d.source == NULL or d.source.repair == NULL or d.is_switching:
+        return
+    kept = repair_find(d.source.repair, d.source_ssrc, in_seq)
+    if kept == NULL or w.now_us - kept.arrival_us > KEPT_US or kept.packet.payload_length == 0 \
+            or d.config.rtx_payload_types[kept.packet.codec] == NO_PAYLOAD_TYPE:
+        return
+    if repeated_ms[0] != 0 and <uint64_t>(now_ms - repeated_ms[0]) * 1000 < wait_us:
+        return
+    repeated_ms[0] = now_ms
+    q = send_slot(w)
+    d.rtx_seq += 1
+    length = rtx_write(q, &kept.packet, d.config, with_mid, d.rtx_ssrc, d.rtx_seq,
+                       kept.packet.timestamp + d.rewriter.timestamp_offset, out_seq)
+    if not srtp_seal(w, d.transport, q, &length):
+        drop(w, DROP_PROTECT)
+        return
+    send_push(w, d.transport.selected, q, length)
+    counter_add(&d.repeats, 1)
+    counter_add(&w.counters[COUNT_REPEATS], 1)
+
+
 cdef inline void downtrack_prefetch(const DownTrack *d, size_t length) noexcept nogil:
     """Fetch what the next packet of this subscriber will write: its place in History is cold."""
     if d.history != NULL:
@@ -81,14 +112,22 @@ cdef inline void downtrack_prefetch(const DownTrack *d, size_t length) noexcept 
 
 
 cdef void downtrack_repeat(WorkerCore *w, DownTrack *d, uint16_t seq) noexcept nogil:
-    """Answer one lost number of a NACK with the stored ciphertext.
+    """Answer one lost number of a NACK: by RTX, or with the stored ciphertext.
 
     The first NACK is answered at once, another one for the same packet not before the last copy
     can have arrived (one RTT).
     """
     cdef uint64_t wait_us = d.rtt_us if d.rtt_us > MIN_REPEAT_US else MIN_REPEAT_US
-    cdef StoredPacket *stored = history_find(d.history, seq_extend(d.rewriter.highest_out, seq))
+    cdef uint64_t out_seq = seq_extend(d.rewriter.highest_out, seq)
+    cdef StoredPacket *stored = NULL
     cdef uint8_t *q
+    if out_seq > d.rewriter.highest_out:
+        return                               # not sent yet
+    if d.rtx_ssrc != 0:
+        downtrack_retransmit(w, d, out_seq)
+        return
+    if d.history != NULL:
+        stored = history_find(d.history, out_seq)
     if stored == NULL or w.now_us - stored.repeated_us < wait_us:
         return
     stored.repeated_us = w.now_us

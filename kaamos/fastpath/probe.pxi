@@ -73,7 +73,7 @@ def rewrite_packet(bytes data, list extensions_up, list extensions_down, bytes m
         return None
     packet_read_extensions(&p, kind_by_id)
     p.codec = 0
-    config = make_down_config(mid, b"", [(0, payload_type)], extensions_down)
+    config = make_down_config(mid, b"", [(0, payload_type)], extensions_down, [])
     with nogil:
         for i in range(repeat):
             length = rtp_write(written, &p, config, with_mid and config.extension_ids[EXT_MID] != NO_EXTENSION, ssrc,
@@ -160,6 +160,9 @@ cdef class RewriterProbe:
 
     def map(self, uint64_t in_seq):
         return rewriter_map(&self.r, in_seq)
+
+    def unmap(self, uint64_t out_seq):
+        return rewriter_unmap(&self.r, out_seq)
 
     def send(self, uint64_t in_seq, uint32_t timestamp, uint64_t now_us):
         """Map and note a packet; return (outgoing number, outgoing timestamp), or None when too late."""

@@ -48,6 +48,21 @@ cdef uint64_t rewriter_map(const Rewriter *r, uint64_t in_seq) noexcept nogil:
     return 0
 
 
+cdef uint64_t rewriter_unmap(const Rewriter *r, uint64_t out_seq) noexcept nogil:
+    """Return the incoming number that went out, or would have, as ``out_seq``; 0 when it is too old.
+
+    The inverse of rewriter_map: ranges do not overlap on the way out either, because each starts
+    one number lower than the one before would have.
+    """
+    cdef uint32_t i
+    cdef uint32_t at = r.newest
+    for i in range(r.range_count):
+        if out_seq >= r.ranges[at].first + r.ranges[at].offset:
+            return out_seq - r.ranges[at].offset
+        at = (at + MAX_RANGES - 1) & (MAX_RANGES - 1)
+    return 0
+
+
 cdef void rewriter_skip(Rewriter *r, uint64_t in_seq) noexcept nogil:
     """Leave ``in_seq`` out without a gap: everything after it moves down by one.
 
@@ -90,9 +105,26 @@ cdef inline size_t extension_write(uint8_t *q, size_t at, uint8_t identifier, co
     return at + 1 + length
 
 
-cdef size_t rtp_write(uint8_t *q, const Packet *p, const DownConfig *c, bint with_mid, uint32_t ssrc,
-                      uint64_t out_seq, uint32_t timestamp) noexcept nogil:
-    """Write the packet as this subscriber gets it, without padding; return its length.
+cdef inline size_t rtp_write(uint8_t *q, const Packet *p, const DownConfig *c, bint with_mid, uint32_t ssrc,
+                             uint64_t out_seq, uint32_t timestamp) noexcept nogil:
+    """Write the packet as this subscriber gets it, without padding; return its length."""
+    cdef size_t at = rtp_write_header(q, p, c, with_mid, c.payload_types[p.codec], ssrc, out_seq, timestamp)
+    memcpy(q + at, p.data + p.payload_offset, p.payload_length)
+    return at + p.payload_length
+
+
+cdef size_t rtx_write(uint8_t *q, const Packet *p, const DownConfig *c, bint with_mid, uint32_t ssrc,
+                      uint64_t rtx_seq, uint32_t timestamp, uint64_t original_seq) noexcept nogil:
+    """Write the packet as a retransmission (RFC 4588 section 4); return its length."""
+    cdef size_t at = rtp_write_header(q, p, c, with_mid, c.rtx_payload_types[p.codec], ssrc, rtx_seq, timestamp)
+    wr16(q + at, <uint16_t>original_seq)
+    memcpy(q + at + 2, p.data + p.payload_offset, p.payload_length)
+    return at + 2 + p.payload_length
+
+
+cdef size_t rtp_write_header(uint8_t *q, const Packet *p, const DownConfig *c, bint with_mid, uint8_t payload_type,
+                             uint32_t ssrc, uint64_t out_seq, uint32_t timestamp) noexcept nogil:
+    """Write the header and its extensions; return their length.
 
     Known extensions get the subscriber's ids, unknown ones are left out.  Precondition:
     SLOT_BYTES at ``q``; the packet came from a receive slot, so the result fits.
@@ -103,7 +135,7 @@ cdef size_t rtp_write(uint8_t *q, const Packet *p, const DownConfig *c, bint wit
     cdef size_t size
     cdef int kind
     q[0] = 0x80 | p.csrc_count
-    q[1] = <uint8_t>(p.marker << 7) | c.payload_types[p.codec]
+    q[1] = <uint8_t>(p.marker << 7) | payload_type
     wr16(q + 2, <uint16_t>out_seq)
     wr32(q + 4, timestamp)
     wr32(q + 8, ssrc)
@@ -111,7 +143,7 @@ cdef size_t rtp_write(uint8_t *q, const Packet *p, const DownConfig *c, bint wit
         memcpy(q + 12, p.data + 12, 4 * <size_t>p.csrc_count)
     if with_mid:
         end = extension_write(q, end, c.extension_ids[EXT_MID], c.mid, c.mid_length)
-    for kind in range(EXT_MID + 1, EXTENSION_KINDS):
+    for kind in range(EXT_MID + 1, FORWARDED_EXTENSIONS):
         if p.ext_at[kind] and c.extension_ids[kind] != NO_EXTENSION and p.ext_length[kind] <= 16:
             end = extension_write(q, end, c.extension_ids[kind], p.data + p.ext_at[kind], p.ext_length[kind])
     if end > start:
@@ -121,5 +153,4 @@ cdef size_t rtp_write(uint8_t *q, const Packet *p, const DownConfig *c, bint wit
         wr16(q + at, 0xBEDE)
         wr16(q + at + 2, <uint16_t>size)
         at = start + size * 4
-    memcpy(q + at, p.data + p.payload_offset, p.payload_length)
-    return at + p.payload_length
+    return at

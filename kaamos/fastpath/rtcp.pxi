@@ -71,6 +71,78 @@ cdef void rtcp_ask_keyframe(WorkerCore *w, UpTrack *u) noexcept nogil:
     counter_add(&w.counters[COUNT_KEYFRAME_REQUESTS_UP], 1)
 
 
+cdef void rtcp_ask_repair(WorkerCore *w, UpTrack *u) noexcept nogil:
+    """Send a generic NACK for what is missing and due (RFC 4585 section 6.2.1)."""
+    cdef Transport *t = u.transport
+    cdef uint64_t due[MAX_MISSING]
+    cdef uint32_t count
+    cdef uint32_t i = 0
+    cdef uint16_t pid
+    cdef uint16_t mask
+    cdef uint8_t *q
+    cdef size_t at
+    if u.repair.missing_count == 0 or u.downtracks == NULL or not u.config.has_nack:
+        return
+    count = missing_due(u.repair, w.now_us, t.rtt_us if t.rtt_us else UNKNOWN_RTT_US, due)
+    if count == 0:
+        return
+    q = send_slot(w)
+    wr32(q + 4, t.rtcp_ssrc)
+    at = rtcp_header(q, 0, 201, 8)
+    wr32(q + at + 4, t.rtcp_ssrc)
+    wr32(q + at + 8, u.repair.ssrc)
+    at += 12
+    while i < count:                         # at most MAX_MISSING pairs: 1 KB
+        pid = <uint16_t>due[i]
+        mask = 0
+        i += 1
+        while i < count and due[i] - due[i - 1] <= 16 and <uint16_t>(<uint16_t>due[i] - pid) <= 16:
+            mask |= <uint16_t>(1 << (<uint16_t>(<uint16_t>due[i] - pid) - 1))
+            i += 1
+        wr16(q + at, pid)
+        wr16(q + at + 2, mask)
+        at += 4
+    rtcp_header(q + 8, 1, 205, at - 8)
+    rtcp_push(w, t, q, at)
+    counter_add(&w.counters[COUNT_NACKS_UP], 1)
+
+
+cdef void rtcp_report_arrivals(WorkerCore *w, Transport *t) noexcept nogil:
+    """Send transport-wide feedback when it is due."""
+    cdef uint8_t *q
+    cdef size_t length
+    cdef int packets
+    if t.twcc == NULL or w.now_us < t.twcc.next_us:
+        return
+    t.twcc.next_us = w.now_us + TWCC_INTERVAL_US
+    for packets in range(TWCC_PACKETS // TWCC_REPORT_PACKETS + 1):
+        q = send_slot(w)
+        length = twcc_write(t.twcc, q, t.rtcp_ssrc, t.stream_ssrcs[0])
+        if length == 0:
+            return
+        rtcp_push(w, t, q, length)
+        counter_add(&w.counters[COUNT_TWCC_UP], 1)
+
+
+cdef void rtcp_answer_rrtr(WorkerCore *w, Transport *t) noexcept nogil:
+    """Answer a receiver's reference time, so that it learns the round trip (RFC 3611 section 4.5)."""
+    cdef uint8_t *q
+    if not t.has_rrtr or t.tx == NULL or t.selected == NULL:
+        return
+    t.has_rrtr = False
+    q = send_slot(w)
+    wr32(q + 4, t.rtcp_ssrc)
+    rtcp_header(q, 0, 201, 8)
+    wr32(q + 12, t.rtcp_ssrc)
+    q[16] = 5                                # DLRR, three words, one sub-block
+    q[17] = 0
+    wr16(q + 18, 3)
+    wr32(q + 20, t.rrtr_ssrc)
+    wr32(q + 24, t.rrtr_ntp)
+    wr32(q + 28, 0)                          # answered in the same turn
+    rtcp_push(w, t, q, 8 + rtcp_header(q + 8, 0, 207, 24))
+
+
 cdef void rtcp_report_up(WorkerCore *w, Transport *t) noexcept nogil:
     """Send receiver reports on every SSRC the peer sends from (RFC 3550 section 6.4.2)."""
     cdef uint32_t i
@@ -185,7 +257,8 @@ cdef void rtcp_take_block(WorkerCore *w, Transport *t, const uint8_t *block) noe
     if lsr != 0:
         rtt = <uint32_t>(w.now_ntp >> 16) - lsr - rd32(block + 20)
         if rtt < 10 << 16:               # else the peer's delay does not fit: not a time at all
-            store_relaxed(&d.rtt_us, (<uint64_t>rtt * 1000000) >> 16)
+            t.rtt_us = (<uint64_t>rtt * 1000000) >> 16
+            store_relaxed(&d.rtt_us, t.rtt_us)
 
 
 cdef void rtcp_take_sr(WorkerCore *w, Transport *t, const uint8_t *body) noexcept nogil:
@@ -215,7 +288,7 @@ cdef void rtcp_take_nack(WorkerCore *w, Transport *t, const uint8_t *body, size_
     cdef uint16_t seq
     cdef uint16_t mask
     cdef int bit
-    if d == NULL or d.history == NULL or t.selected == NULL or t.tx == NULL:
+    if d == NULL or (d.history == NULL and d.rtx_ssrc == 0) or t.selected == NULL or t.tx == NULL:
         return
     counter_add(&d.nacks, 1)
     counter_add(&w.counters[COUNT_NACKS], 1)
@@ -270,6 +343,14 @@ cdef void rtcp_take(WorkerCore *w, Transport *t, uint8_t count, uint8_t kind, co
         rtcp_take_nack(w, t, body, length)
     elif kind == 206 and count == 1 and length >= 8:      # PLI
         rtcp_take_keyframe_wish(w, t, rd32(body + 4))
+    elif kind == 207 and length >= 4:                     # XR: only the newest reference time matters
+        at = 4
+        while at + 12 <= length:
+            if body[at] == 4 and rd16(body + at + 2) == 2:
+                t.rrtr_ssrc = rd32(body)
+                t.rrtr_ntp = <uint32_t>(rd64(body + at + 4) >> 16)
+                t.has_rrtr = True
+            at += 4 + 4 * <size_t>rd16(body + at + 2)
     elif kind == 206 and count == 4:                      # FIR
         at = 8
         while at + 8 <= length:
@@ -319,5 +400,6 @@ cdef DropReason rtcp_receive(WorkerCore *w, Transport *t, uint8_t *data, size_t 
             payload -= data[at + size - 1]
         rtcp_take(w, t, data[at] & 31, data[at + 1], data + at + 4, payload)
         at += size
+    rtcp_answer_rrtr(w, t)
     counter_add(&w.counters[COUNT_RTCP_UP], 1)
     return DROP_NONE

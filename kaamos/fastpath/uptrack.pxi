@@ -74,17 +74,49 @@ cdef UpTrack *uptrack_for(Transport *t, Packet *p) noexcept nogil:
         for i in range(u.config.ssrc_count):
             if u.config.ssrcs[i] == p.ssrc:
                 return u
+        for i in range(u.config.rtx_count):
+            if u.config.rtx_ssrcs[i] == p.ssrc:
+                return u
         u = u.next
     u = t.uptracks
     while u != NULL:
         packet_read_extensions(p, u.config.kind_by_id)
         if p.ext_at[EXT_MID]:            # ids are the same in the whole bundle (RFC 8285 section 6)
             return uptrack_by_mid(t, p.data + p.ext_at[EXT_MID], p.ext_length[EXT_MID])
-        if u.config.payload_types[p.payload_type].codec != NO_CODEC:
+        if u.config.payload_types[p.payload_type].codec != NO_CODEC \
+                or u.config.payload_types[p.payload_type].rtx_of != NO_PAYLOAD_TYPE:
             matches += 1
             found = u
         u = u.next
     return found if matches == 1 else NULL
+
+
+cdef DropReason rtx_unwrap(Transport *t, UpTrack *u, Packet *p) noexcept nogil:
+    """Turn a retransmission into the packet it repeats (RFC 4588 section 4).
+
+    Which SSRC it repeats is said by FID groups; without them it is the active one.
+    """
+    cdef uint32_t i
+    cdef Stream *media = u.active
+    if p.payload_length == 0:
+        return DROP_PADDING_ONLY             # a bandwidth probe
+    if p.payload_length < 2:
+        return DROP_RTX_MALFORMED
+    for i in range(u.config.rtx_count):
+        if u.config.rtx_ssrcs[i] == p.ssrc:
+            media = stream_find(t, u.config.repaired_ssrcs[i])
+    if media == NULL or media != u.active or not media.has_packets:
+        return DROP_RTX_UNKNOWN
+    p.payload_type = u.config.payload_types[p.payload_type].rtx_of
+    p.ssrc = media.ssrc
+    p.seq = rd16(p.data + p.payload_offset)
+    p.payload_offset += 2
+    p.payload_length -= 2
+    p.ext_seq = seq_extend(media.ext_seq, p.seq)
+    # Only what is missing is wanted, and that lies behind the newest packet.
+    if p.ext_seq > media.ext_seq or media.ext_seq - p.ext_seq > MAX_MISORDER:
+        return DROP_TOO_LATE
+    return DROP_NONE
 
 
 cdef bint uptrack_takes(UpTrack *u, Stream *s, uint64_t now_us) noexcept nogil:
@@ -169,6 +201,6 @@ cdef void stream_report(Stream *s, uint8_t *q, uint64_t now_us) noexcept nogil:
         wr32(q + 20, <uint32_t>(((now_us - s.sr_arrival_us) << 16) // 1000000))
     else:
         wr64(q + 16, 0)
-    if s.uptrack != NULL:
+    if s.uptrack != NULL and s.uptrack.active == s:
         store_relaxed(&s.uptrack.lost, <uint64_t>lost if lost > 0 else 0)
         store_relaxed(&s.uptrack.jitter_ticks, s.jitter_q4 >> 4)

@@ -10,6 +10,7 @@ cdef DropReason worker_forward(WorkerCore *w, Transport *t, uint8_t *data, size_
     cdef DownTrack *d
     cdef DownTrack *following
     cdef PayloadType *payload_type
+    cdef bint is_repair
     cdef DropReason reason
     cdef uint64_t out_seq = 0
     cdef uint32_t out_timestamp = 0
@@ -37,21 +38,41 @@ cdef DropReason worker_forward(WorkerCore *w, Transport *t, uint8_t *data, size_
         if t.next_report_us > w.now_us + FIRST_REPORT_US:
             t.next_report_us = w.now_us + FIRST_REPORT_US
     u = s.uptrack
+    packet_read_extensions(&p, u.config.kind_by_id)
+    if p.ext_at[EXT_TRANSPORT_CC] and p.ext_length[EXT_TRANSPORT_CC] >= 2 and t.twcc != NULL:
+        twcc_arrived(t.twcc, rd16(data + p.ext_at[EXT_TRANSPORT_CC]), w.now_us)
     payload_type = &u.config.payload_types[p.payload_type]
+    is_repair = payload_type.rtx_of != NO_PAYLOAD_TYPE
+    if is_repair:
+        reason = stream_receive(s, &p, RTX_CLOCK_RATE, w.now_us)
+        if reason == DROP_NONE:
+            reason = rtx_unwrap(t, u, &p)
+        if reason != DROP_NONE:
+            return reason
+        payload_type = &u.config.payload_types[p.payload_type]
     if payload_type.codec == NO_CODEC:
         return DROP_UNKNOWN_PAYLOAD_TYPE
     p.codec = payload_type.codec
     p.clock_rate = payload_type.clock_rate
-    reason = stream_receive(s, &p, payload_type.clock_rate, w.now_us)
-    if reason != DROP_NONE:
-        return reason
-    if not uptrack_takes(u, s, w.now_us):
-        return DROP_INACTIVE_STREAM
+    if not is_repair:
+        reason = stream_receive(s, &p, payload_type.clock_rate, w.now_us)
+        if reason != DROP_NONE:
+            return reason
+        if not uptrack_takes(u, s, w.now_us):
+            return DROP_INACTIVE_STREAM
+    if u.repair != NULL:
+        if repair_find(u.repair, p.ssrc, p.ext_seq) != NULL:
+            return DROP_DUPLICATE            # it came both ways
+        if is_repair:
+            counter_add(&w.counters[COUNT_REPAIRED], 1)
+        if not missing_note(u.repair, &p, w.now_us):
+            u.wants_keyframe = True
+        repair_keep(u.repair, &p, w.now_us)
     counter_add(&w.counters[COUNT_RTP_UP], 1)
     counter_add(&u.packets, 1)
     counter_add(&u.bytes, length)
-    packet_read_extensions(&p, u.config.kind_by_id)
-    p.is_keyframe = codec_is_keyframe(payload_type.format, data + p.payload_offset, p.payload_length)
+    # Nobody starts at a repaired packet: what follows it has gone by already.
+    p.is_keyframe = not is_repair and codec_is_keyframe(payload_type.format, data + p.payload_offset, p.payload_length)
     if p.is_keyframe and u.config.is_video:
         u.wants_keyframe = False
         counter_add(&u.keyframes, 1)
@@ -276,6 +297,8 @@ cdef void worker_apply(WorkerCore *w, const Command *c) noexcept nogil:
         d.transport.downtracks = d
     elif c.kind == CMD_UPDATE_DOWNTRACK:
         d.config = <DownConfig *>c.object
+    elif c.kind == CMD_TWCC:
+        t.twcc = <Twcc *>c.object
     elif c.kind == CMD_GROW_TABLE:
         table_replace(<Table *>c.object, <TableEntry *>c.subject, c.value)
 
@@ -302,7 +325,7 @@ cdef uint64_t worker_random(WorkerCore *w) noexcept nogil:
 
 
 cdef void worker_tick(WorkerCore *w) noexcept nogil:
-    """Look at the timers: reports and unanswered key frame requests."""
+    """Look at the timers: reports, feedback, what is missing, unanswered key frame requests."""
     cdef Transport *t = w.transports
     cdef UpTrack *u
     cdef double user = 0
@@ -317,7 +340,10 @@ cdef void worker_tick(WorkerCore *w) noexcept nogil:
             u = t.uptracks
             while u != NULL:
                 rtcp_ask_keyframe(w, u)
+                if u.repair != NULL:
+                    rtcp_ask_repair(w, u)
                 u = u.next
+            rtcp_report_arrivals(w, t)
         t = t.next
     send_flush(w)
     thread_cpu(&user, &system)

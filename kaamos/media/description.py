@@ -26,6 +26,8 @@ class PayloadFormat(IntEnum):
     OPAQUE = 0  # audio: every packet stands alone
     VP8 = 1  # RFC 7741
     H264 = 2  # RFC 6184
+    VP9 = 3  # RFC 9628
+    AV1 = 4  # AV1 RTP specification, section 4
 
 
 class Extension(IntEnum):
@@ -34,6 +36,9 @@ class Extension(IntEnum):
     MID = 0  # urn:ietf:params:rtp-hdrext:sdes:mid, RFC 9143
     AUDIO_LEVEL = 1  # urn:ietf:params:rtp-hdrext:ssrc-audio-level, RFC 6464
     VIDEO_ORIENTATION = 2  # urn:3gpp:video-orientation
+    TRANSPORT_CC = (
+        3  # draft-holmer-rmcat-transport-wide-cc-extensions-01: read from publishers, never sent on
+    )
 
 
 class SrtpProfile(IntEnum):
@@ -87,6 +92,10 @@ class UpTrackConfig:
     extensions: Mapping[Extension, int]  # id in this peer's numbering, 1..14
     pli: bool  # the peer understands PLI (RFC 4585)
     fir: bool  # the peer understands FIR (RFC 5104)
+    nack: bool = False  # the peer repeats what a generic NACK names
+    transport_cc: bool = False  # the peer wants transport-wide feedback on what it sends
+    rtx_payload_types: Mapping[int, int] = field(default_factory=dict)  # RTX type -> media type (RFC 4588)
+    rtx_ssrcs: Mapping[int, int] = field(default_factory=dict)  # RTX SSRC -> media SSRC, where FID groups say
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,5 +107,8 @@ class DownTrackConfig:
     ssrc: int
     payload_types: Mapping[int, int]  # codec_id -> payload type in this peer's numbering
     extensions: Mapping[Extension, int]  # id in this peer's numbering, 1..14
-    nack: bool  # the peer sends generic NACK: keep ciphertext to repeat (design: no RTX here)
+    nack: bool  # the peer sends generic NACK
     cname: str  # canonical name of the SDES item that goes with our sender reports
+    # codec_id -> RTX payload type.  Empty: repeats are the stored ciphertext itself (design 1.4).
+    rtx_payload_types: Mapping[int, int] = field(default_factory=dict)
+    rtx_ssrc: int = 0  # for life, like ssrc; 0 where there is no RTX

@@ -397,6 +397,9 @@ class Engine:
                 secrets.randbits(32),
                 *_down_arguments(config),
                 config.nack,
+                config.rtx_ssrc if config.rtx_payload_types else 0,
+                secrets.randbits(15),
+                list(config.rtx_payload_types.items()),
             )
         return DownTrackId(downtrack_id)
 
@@ -404,7 +407,11 @@ class Engine:
         """Replace payload types and extension ids of a slot; SSRC, kind and NACK stay as they are."""
         with self._native() as worker:
             worker.update_downtrack(
-                downtrack_id, config.mid.encode(), config.cname.encode(), *_down_arguments(config)
+                downtrack_id,
+                config.mid.encode(),
+                config.cname.encode(),
+                *_down_arguments(config),
+                list(config.rtx_payload_types.items()),
             )
 
     def connect(self, downtrack_id: DownTrackId, uptrack_id: UpTrackId) -> None:
@@ -442,7 +449,19 @@ class Engine:
 
 def _up_arguments(
     config: UpTrackConfig,
-) -> tuple[bytes, bool, list[tuple[int, int, int, int]], list[tuple[int, int]], list[int], bool, bool]:
+) -> tuple[
+    bytes,
+    bool,
+    list[tuple[int, int, int, int]],
+    list[tuple[int, int]],
+    list[int],
+    bool,
+    bool,
+    bool,
+    bool,
+    list[tuple[int, int]],
+    list[tuple[int, int]],
+]:
     return (
         config.mid.encode(),
         config.kind is Kind.VIDEO,
@@ -451,6 +470,10 @@ def _up_arguments(
         list(config.ssrcs),
         config.pli,
         config.fir,
+        config.nack,
+        config.transport_cc,
+        list(config.rtx_payload_types.items()),
+        list(config.rtx_ssrcs.items()),
     )
 
 

@@ -90,3 +90,48 @@ def test_opaque_formats_start_anywhere() -> None:
 @given(st.sampled_from([PayloadFormat.VP8, PayloadFormat.H264]), st.binary(max_size=64))
 def test_random_payloads_are_read_without_complaint(payload_format: PayloadFormat, payload: bytes) -> None:
     assert is_keyframe(payload_format, payload) in (False, True)
+
+
+# -- VP9 and AV1
+
+VP9_KEY = {
+    "a key picture without layers": b"\x08\x82",
+    "with a 7-bit picture id": b"\x88\x11\x82",
+    "with a 15-bit picture id": b"\x88\x91\x22\x82",
+    "base spatial layer of a key picture": b"\xa8\x11\x00\x05\x82",
+}
+VP9_OTHER = {
+    "predicted": b"\x48\x82",
+    "not its first packet": b"\x00\x82",
+    "upper spatial layer": b"\xa8\x11\x02\x05\x82",
+}
+
+
+@pytest.mark.parametrize("payload", VP9_KEY.values(), ids=VP9_KEY.keys())
+def test_the_first_packet_of_a_vp9_key_picture_is_one(payload: bytes) -> None:
+    assert is_keyframe(PayloadFormat.VP9, payload)
+
+
+@pytest.mark.parametrize("payload", VP9_OTHER.values(), ids=VP9_OTHER.keys())
+def test_other_vp9_packets_are_none(payload: bytes) -> None:
+    assert not is_keyframe(PayloadFormat.VP9, payload)
+
+
+@pytest.mark.parametrize("payload", VP9_KEY.values(), ids=VP9_KEY.keys())
+def test_a_vp9_descriptor_cut_short_is_no_key_picture(payload: bytes) -> None:
+    lengths = [n for n in range(len(payload)) if is_keyframe(PayloadFormat.VP9, payload[:n])]
+    assert all(n > 1 for n in lengths)  # never on the first byte alone
+
+
+@pytest.mark.parametrize(
+    ("payload", "is_key"),
+    [
+        (b"\x18\x0a\x0b", True),  # N: a coded video sequence starts
+        (b"\x10\x32\x0b", False),
+        (b"\x98\x0a\x0b", False),  # Z with N: not allowed, not a start
+        (b"\x18", False),
+        (b"", False),
+    ],
+)
+def test_an_av1_coded_video_sequence_starts_with_n(payload: bytes, is_key: bool) -> None:
+    assert is_keyframe(PayloadFormat.AV1, payload) is is_key

@@ -474,7 +474,7 @@ def test_configurations_out_of_range_are_refused_and_change_nothing() -> None:
         bad_up = [
             ([(128, 1, 1, 90000)], []),
             ([(96, 32, 1, 90000)], []),
-            ([], [(3, 1)]),
+            ([], [(4, 1)]),
             ([], [(0, 15)]),
             ([], [(0, 0)]),
         ]
@@ -485,6 +485,14 @@ def test_configurations_out_of_range_are_refused_and_change_nothing() -> None:
             worker.add_downtrack(ada.transport, b"x", b"c" * 65, True, 1, 1, 1, [], [], True)
         with pytest.raises(ValueError):
             worker.add_downtrack(ada.transport, b"x", b"c", True, 1, 1 << 15, 1, [], [], True)
+        with pytest.raises(ValueError):  # between a publisher and us, never sent on
+            worker.add_downtrack(ada.transport, b"x", b"c", True, 1, 1, 1, [], [(3, 1)], True)
+        with pytest.raises(ValueError):
+            worker.add_downtrack(ada.transport, b"x", b"c", True, 1, 1, 1, [], [], True, 2, 1 << 15)
+        with pytest.raises(ValueError):
+            worker.add_downtrack(ada.transport, b"x", b"c", True, 1, 1, 1, [], [], True, 2, 1, [(1, 128)])
+        with pytest.raises(ValueError):
+            worker.update_uptrack(uptrack, b"v", True, [], [], [], True, True, True, True, [(128, 96)])
         with pytest.raises(ValueError):
             worker.add_transport(b"u" * 257, b"p", b"c", 1)
         with pytest.raises(ValueError):

@@ -196,6 +196,29 @@ def test_a_rebase_closes_the_gap_but_for_one_number_and_keeps_the_time() -> None
     assert probe.send(W + 1, 5000, 0) is None
 
 
+@given(st.lists(st.booleans(), min_size=1, max_size=200), st.integers(0, 200))
+def test_what_went_out_under_a_number_is_found_again(is_padding: list[bool], late_at: int) -> None:
+    probe = RewriterProbe(7, 0)
+    probe.start(W, 0, 90_000, 0)
+    late = min(late_at, len(is_padding) - 1)
+    sent: dict[int, int] = {}
+
+    def take(i: int) -> None:
+        if is_padding[i]:
+            probe.skip(W + i)
+        elif (out := probe.send(W + i, 0, 0)) is not None:
+            sent[out[0]] = W + i
+
+    for i in range(len(is_padding)):
+        if i != late:
+            take(i)
+    take(late)
+    for out, incoming in sent.items():
+        assert probe.unmap(out) in (incoming, 0)  # 0: older than all remembered ranges
+    newest = max(sent, default=None)
+    assert newest is None or probe.unmap(newest) == sent[newest]
+
+
 # -- the oracle
 
 STEP = st.one_of(

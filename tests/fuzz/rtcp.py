@@ -15,9 +15,9 @@ def fuzz_one(data: bytes) -> None:
     is_sound = is_rtcp_compound(data)
     with manual_room() as room:
         ada, grace, bob = room.peer(), room.peer(), room.peer()
-        uptrack = room.publish(ada)
+        uptrack = room.publish(ada, nack=True, transport_cc=True, rtx_ssrcs=[(0x4321, 0x1234)])
         room.subscribe(grace, uptrack)
-        room.subscribe(bob, uptrack, ssrc=0x778)
+        room.subscribe(bob, uptrack, ssrc=0x778, rtx_ssrc=0x779)
         for seq in range(20):
             room.send(ada, rtp_packet(seq, payload=VP8_KEYFRAME + bytes([seq])))
         kept = set(grace.received())

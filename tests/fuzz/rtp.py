@@ -38,7 +38,7 @@ def fuzz_one(data: bytes) -> None:
 
 def _forward(room: ManualRoom, data: bytes) -> None:
     ada, grace = room.peer(), room.peer()
-    uptrack = room.publish(ada)
+    uptrack = room.publish(ada, nack=True, transport_cc=True, rtx_ssrcs=[(0x4321, 0x1234)])
     room.subscribe(grace, uptrack)
     assert room.send(ada, rtp_packet(1, payload=VP8_KEYFRAME)) is None
     seen = {packet.seq for packet in grace.media()}

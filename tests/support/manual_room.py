@@ -22,8 +22,15 @@ LOOPBACK = ip_address("127.0.0.1").packed
 VP8, H264, OPUS = 1, 2, 0  # codec ids in these tests
 UP_TYPES = [(96, VP8, PayloadFormat.VP8, 90000), (97, H264, PayloadFormat.H264, 90000)]
 AUDIO_UP_TYPES = [(111, OPUS, PayloadFormat.OPAQUE, 48000)]
+RTX_UP_TYPES = [(108, 96), (109, 97)]  # RTX, what it repeats
+RTX_DOWN_TYPES = [(VP8, 120), (H264, 121)]
 DOWN_TYPES = [(VP8, 100), (H264, 101), (OPUS, 110)]
-UP_EXTENSIONS = [(Extension.MID, 3), (Extension.AUDIO_LEVEL, 1), (Extension.VIDEO_ORIENTATION, 4)]
+UP_EXTENSIONS = [
+    (Extension.MID, 3),
+    (Extension.AUDIO_LEVEL, 1),
+    (Extension.VIDEO_ORIENTATION, 4),
+    (Extension.TRANSPORT_CC, 6),
+]
 DOWN_EXTENSIONS = [(Extension.MID, 5), (Extension.AUDIO_LEVEL, 2), (Extension.VIDEO_ORIENTATION, 7)]
 
 
@@ -97,10 +104,23 @@ class ManualRoom:
         ssrcs: Iterable[int] = (0x1234,),
         pli: bool = True,
         fir: bool = True,
+        nack: bool = False,
+        transport_cc: bool = False,
+        rtx_ssrcs: Iterable[tuple[int, int]] = (),
     ) -> int:
-        types = UP_TYPES if is_video else AUDIO_UP_TYPES
         uptrack = self.worker.add_uptrack(
-            peer.transport, mid, is_video, list(types), list(UP_EXTENSIONS), list(ssrcs), pli, fir
+            peer.transport,
+            mid,
+            is_video,
+            list(UP_TYPES if is_video else AUDIO_UP_TYPES),
+            list(UP_EXTENSIONS),
+            list(ssrcs),
+            pli,
+            fir,
+            nack,
+            transport_cc,
+            list(RTX_UP_TYPES if is_video else []),
+            list(rtx_ssrcs),
         )
         self.apply()
         return uptrack
@@ -117,6 +137,8 @@ class ManualRoom:
         first_timestamp: int = 5000,
         types: list[tuple[int, int]] | None = None,
         has_nack: bool = True,
+        rtx_ssrc: int = 0,
+        first_rtx_seq: int = 500,
     ) -> int:
         downtrack = self.worker.add_downtrack(
             peer.transport,
@@ -129,6 +151,9 @@ class ManualRoom:
             list(DOWN_TYPES if types is None else types),
             list(DOWN_EXTENSIONS),
             has_nack,
+            rtx_ssrc,
+            first_rtx_seq,
+            list(RTX_DOWN_TYPES if rtx_ssrc else []),
         )
         self.worker.connect(downtrack, uptrack)
         self.apply()
