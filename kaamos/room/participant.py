@@ -123,6 +123,29 @@ class Participant:
         self._last_offer = None
         self._play_waiting()
 
+    def send(self, payload: object, to: str | None) -> None:
+        """Say something to the participant ``to``, or to all others.
+
+        Raises:
+            RemoteProtocolError: PARTICIPANT_NOT_FOUND.
+        """
+        self.room.relay(self, payload, to)
+
+    def mute(self, track_id: str, is_muted: bool) -> None:
+        """Mute or unmute a track, its own or, as host, anybody's; all are told if that is news.
+
+        Raises:
+            RemoteProtocolError: TRACK_NOT_FOUND or FORBIDDEN.
+        """
+        publication = self.room.publications.get(track_id)
+        if publication is None:
+            raise RemoteProtocolError(ErrorCode.TRACK_NOT_FOUND, "nobody here publishes this track")
+        if publication.publisher is not self and self.role is not Role.HOST:
+            raise RemoteProtocolError(ErrorCode.FORBIDDEN, "only a host mutes the tracks of others")
+        if publication.is_muted is not is_muted:
+            publication.is_muted = is_muted
+            self.room.announce_mute(publication)
+
     def leave(self, reason: LeaveReason) -> None:
         """Leave the room; its client knows already."""
         self.room.remove(self, reason)

@@ -15,11 +15,13 @@ from kaamos.errors import ErrorCode, RemoteProtocolError
 from kaamos.events import (
     Joined,
     LeaveReason,
+    MessageSent,
     ParticipantJoined,
     ParticipantLeft,
     ParticipantList,
     Role,
     RoomEvent,
+    TrackMuted,
 )
 from kaamos.room.participant import Connect, Participant
 from kaamos.room.tracks import Publication
@@ -65,6 +67,7 @@ class Room:
         self.is_ad_hoc = is_ad_hoc  # made by a join, not asked for
         self.created_at = datetime.now(UTC)
         self.participants: dict[str, Participant] = {}  # by user id, in the order of coming
+        self.publications: dict[str, Publication] = {}  # everybody's, by track id
         self._rooms = rooms
         self._last_activity = rooms.clock()
 
@@ -152,12 +155,14 @@ class Room:
 
     def publish(self, publication: Publication) -> None:
         """Let everybody but its publisher receive it."""
+        self.publications[publication.track_id] = publication
         for member in self.participants.values():
             if member is not publication.publisher:
                 member.subscribe(publication)
 
     def unpublish(self, publication: Publication) -> None:
         """Take it away from those who receive it."""
+        self.publications.pop(publication.track_id, None)
         for subscription in list(publication.subscriptions.values()):
             subscription.subscriber.unsubscribe(subscription)
 
@@ -172,6 +177,25 @@ class Room:
         """Tell everybody that somebody's tracks have changed; in large rooms the offers do that alone."""
         if self._is_small:
             self._tell_everybody_the_list()
+
+    def announce_mute(self, publication: Publication) -> None:
+        """Tell everybody, its publisher too, whether a track is muted now."""
+        muted = TrackMuted(publication.publisher.user_id, publication.track_id, publication.is_muted)
+        self._tell(self.participants.values(), muted)
+
+    def relay(self, sender: Participant, payload: object, to: str | None) -> None:
+        """Pass on what a member says to one of the others, or to all of them.
+
+        Raises:
+            RemoteProtocolError: PARTICIPANT_NOT_FOUND where nobody here is called ``to``.
+        """
+        if to is None:
+            receivers = [member for member in self.participants.values() if member is not sender]
+        elif to in self.participants:
+            receivers = [self.participants[to]]
+        else:
+            raise RemoteProtocolError(ErrorCode.PARTICIPANT_NOT_FOUND, "nobody here has this user_id")
+        self._tell(receivers, MessageSent(sender.user_id, to, payload, datetime.now(UTC)))
 
     @property
     def _is_small(self) -> bool:

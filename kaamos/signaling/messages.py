@@ -20,6 +20,8 @@ from kaamos.errors import ErrorCode, RemoteProtocolError
 from kaamos.events import (
     AnswerMade,
     Joined,
+    MessageSent,
+    News,
     OfferMade,
     ParticipantInfo,
     ParticipantJoined,
@@ -29,6 +31,7 @@ from kaamos.events import (
     SectionInfo,
     Source,
     TrackInfo,
+    TrackMuted,
 )
 
 MessageId = str | int
@@ -38,6 +41,7 @@ MAX_USER_ID_CHARS = 128
 MAX_NAME_CHARS = 128
 MAX_SECTIONS = 256  # in a `tracks` map; a description has fewer
 MAX_MID_CHARS = 64
+MAX_TRACK_CHARS = 64
 MAX_CANDIDATE_CHARS = 1024  # a long one with ufrag and network cost has about 200
 
 
@@ -60,10 +64,13 @@ class DecodeError(RemoteProtocolError):
 # Client to server.
 
 
+UserId = Annotated[str, Meta(min_length=1, max_length=MAX_USER_ID_CHARS)]
+
+
 class Join(Struct, frozen=True):
     """Let me in; the first message of a socket."""
 
-    user_id: Annotated[str, Meta(min_length=1, max_length=MAX_USER_ID_CHARS)] | None = None
+    user_id: UserId | None = None
     name: Annotated[str, Meta(max_length=MAX_NAME_CHARS)] | None = None
     room_id: str | None = None
 
@@ -103,6 +110,20 @@ class IceCandidate(Struct, frozen=True, rename="camel"):
     sdp_m_line_index: Annotated[int, Meta(ge=0, le=65535)] | None = None
 
 
+class Message(Struct, frozen=True):
+    """Chat, or whatever else a client tells the others."""
+
+    payload: msgspec.Raw  # JSON of any kind, passed on as it came
+    to: UserId | None = None  # one participant; None or "all": all others
+
+
+class Mute(Struct, frozen=True):
+    """A track is not to be heard or seen, or is again."""
+
+    track: Annotated[str, Meta(max_length=MAX_TRACK_CHARS)]
+    muted: bool
+
+
 class Leave(Struct, frozen=True):
     """I go."""
 
@@ -111,13 +132,15 @@ class Ping(Struct, frozen=True):
     """Are you there?"""
 
 
-ClientMessage = Join | Offer | Answer | IceCandidate | Leave | Ping
+ClientMessage = Join | Offer | Answer | IceCandidate | Message | Mute | Leave | Ping
 
 CLIENT_TYPES: Mapping[str, type[ClientMessage]] = {
     "join": Join,
     "offer": Offer,
     "answer": Answer,
     "ice-candidate": IceCandidate,
+    "message": Message,
+    "mute": Mute,
     "leave": Leave,
     "ping": Ping,
 }
@@ -142,9 +165,11 @@ def decode(text: str | bytes) -> Incoming:
     frame = _json_object(text)
     id = _id(frame.get("id"))
     try:
-        return _decode_frame(frame, id)
+        return _decode_frame(frame, id, text)
     except msgspec.ValidationError as error:
         raise DecodeError(ErrorCode.BAD_MESSAGE, str(error)[:200], id) from None
+    except RecursionError:
+        raise DecodeError(ErrorCode.BAD_MESSAGE, "nested too deeply", id) from None
     except RemoteProtocolError as error:
         raise DecodeError(error.code, error.message, id) from None
 
@@ -169,7 +194,7 @@ def _id(value: object) -> MessageId | None:
     raise DecodeError(ErrorCode.BAD_MESSAGE, f"id is a text up to {MAX_ID_CHARS} characters or an integer")
 
 
-def _decode_frame(frame: dict[str, Any], id: MessageId | None) -> Incoming:
+def _decode_frame(frame: dict[str, Any], id: MessageId | None, text: str | bytes) -> Incoming:
     name = frame.get("type")
     if not isinstance(name, str):
         raise RemoteProtocolError(ErrorCode.BAD_MESSAGE, "type is missing or no text")
@@ -193,7 +218,10 @@ def _decode_frame(frame: dict[str, Any], id: MessageId | None) -> Incoming:
         if "candidate" in frame:
             dialect |= Dialect.TOP_LEVEL_CANDIDATE
         return Incoming(_ice_candidate(frame, data), id, dialect)
-    return Incoming(msgspec.convert({}, CLIENT_TYPES[name]), id, dialect)
+    if name == "message":
+        return Incoming(_message(frame, data, text), id, dialect)
+    fields = _lifted(frame, data, ("track", "muted")) if name == "mute" else {}
+    return Incoming(msgspec.convert(fields, CLIENT_TYPES[name]), id, dialect)
 
 
 def _lifted(frame: dict[str, Any], data: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
@@ -212,6 +240,26 @@ def _join(frame: dict[str, Any], data: dict[str, Any]) -> Join:
             ErrorCode.BAD_MESSAGE, "user_id has no control characters and no space at its ends"
         )
     return msgspec.convert(fields, Join)
+
+
+class _Payload(Struct):
+    payload: msgspec.Raw | UnsetType = UNSET
+
+
+class _PayloadFrame(_Payload):
+    data: _Payload | None = None
+
+
+def _message(frame: dict[str, Any], data: dict[str, Any], text: str | bytes) -> Message:
+    # Read once more, for the payload's own text: whatever is in it, nothing of it is lost or built anew.
+    outer = msgspec.json.decode(text, type=_PayloadFrame)
+    payload = outer.payload if outer.data is None or outer.data.payload is UNSET else outer.data.payload
+    if payload is UNSET:
+        raise RemoteProtocolError(ErrorCode.BAD_MESSAGE, "payload is missing")
+    to = _lifted(frame, data, ("to",)).get("to")
+    if isinstance(to, int) and not isinstance(to, bool):
+        to = _decimal(to)
+    return Message(payload, None if to == "all" else msgspec.convert(to, UserId | None))
 
 
 def _decimal(number: int) -> str:
@@ -309,6 +357,21 @@ class ParticipantLeftData(Struct, frozen=True):
     reason: str
 
 
+class MutedData(Struct, frozen=True):
+    """A track was muted, or is no longer."""
+
+    user_id: str
+    track: str
+    muted: bool
+
+
+class MessageData(Struct, frozen=True, omit_defaults=True):
+    """What somebody says."""
+
+    payload: object
+    to: str | UnsetType = UNSET
+
+
 class ParticipantsData(Struct, frozen=True):
     """Everybody: once as the list, and as the original code sends them."""
 
@@ -354,6 +417,7 @@ class Frame(Struct, frozen=True, omit_defaults=True):
     data: Struct | Mapping[str, str | int]
     id: MessageId | UnsetType = UNSET
     from_: str | UnsetType = msgspec.field(name="from", default=UNSET)
+    timestamp: str | UnsetType = UNSET
     sdp: str | UnsetType = UNSET
     candidate: Mapping[str, str | int] | UnsetType = UNSET
 
@@ -401,7 +465,7 @@ def acknowledgement(event: Joined, welcome: Welcome, id: MessageId | None) -> li
     return frames
 
 
-def news(event: ParticipantList | ParticipantJoined | ParticipantLeft) -> list[Frame]:
+def news(event: News) -> list[Frame]:
     """Return what everybody hears in the same words, whatever their dialect."""
     match event:
         case ParticipantList(participants):
@@ -414,6 +478,11 @@ def news(event: ParticipantList | ParticipantJoined | ParticipantLeft) -> list[F
                 Frame("participant-left", ParticipantLeftData(user_id, reason.value)),
                 Frame("leave", UserData(user_id), from_=user_id),
             ]
+        case TrackMuted(user_id, track, muted):
+            return [Frame("mute", MutedData(user_id, track, muted))]
+        case MessageSent(sender, to, payload, sent_at):
+            data = MessageData(payload, UNSET if to is None else to)
+            return [Frame("message", data, from_=sender, timestamp=timestamp(sent_at))]
 
 
 def offer(event: OfferMade, dialect: Dialect) -> Frame:
@@ -448,7 +517,7 @@ def _section(section: SectionInfo) -> SectionData:
 
 
 def _track(track: TrackInfo) -> TrackData:
-    return TrackData(track.track, track.kind, track.source)
+    return TrackData(track.track, track.kind, track.source, track.muted)
 
 
 def _participant(info: ParticipantInfo) -> ParticipantData:

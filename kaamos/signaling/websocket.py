@@ -20,7 +20,9 @@ from kaamos.signaling.messages import (
     IceCandidate,
     Join,
     Leave,
+    Message,
     MessageId,
+    Mute,
     Offer,
     Ping,
     TrackHint,
@@ -162,6 +164,10 @@ class Socket:
                 participant.receive_answer(sdp, _sources(tracks), None if id is None else str(id))
             case IceCandidate():
                 pass  # checked by the decoder; peers are learned from their own checks
+            case Message(payload, to):
+                participant.send(payload, to)
+            case Mute(track, muted):
+                participant.mute(track, muted)
             case Ping():
                 self._send(messages.pong(id))
             case Leave():

@@ -9,11 +9,19 @@
  * @property {string} track           the server's id of the track
  * @property {"audio" | "video"} kind
  * @property {string} source          camera, microphone, screen_share or screen_share_audio
+ * @property {{track: string, kind: "audio" | "video"}} [own]  our own track, where the section goes both ways
  *
  * @typedef {object} Participant
  * @property {string} user_id
  * @property {string} [name]
  * @property {string} [role]
+ * @property {{track: string, muted: boolean}[]} [tracks]
+ *
+ * @typedef {object} Message
+ * @property {string} from       who says it
+ * @property {string} [to]       our id if it is for us alone
+ * @property {any} payload
+ * @property {string} timestamp  RFC 3339, by the server's clock
  *
  * @typedef {TrackInfo & {mid: string, media: MediaStreamTrack}} RemoteTrack
  *
@@ -22,11 +30,13 @@
  * @property {Participant[]} participants                   who is in the room now, without ourselves
  * @property {RemoteTrack} track                            a track of somebody can be played
  * @property {RemoteTrack} trackended                       it is gone; a later one may reuse its mid
+ * @property {{user_id: string, track: string, muted: boolean}} mute  a track, ours too, was muted or is no longer
+ * @property {Message} message                              somebody says something to us
  * @property {RTCPeerConnectionState} connection            state of the media connection
  * @property {{code: string, message: string}} error        the server refused something
  * @property {{code: number, reason: string}} closed        the call is over, whoever ended it
  *
- * @typedef {{type: string, id?: string, data?: any}} Message
+ * @typedef {{type: string, id?: string, from?: string, timestamp?: string, data?: any}} Frame
  */
 
 export class RoomClient {
@@ -36,6 +46,8 @@ export class RoomClient {
   participants = new Map();
   /** @type {Map<string, RemoteTrack>} what can be played now, by mid */
   tracks = new Map();
+  /** @type {Set<string>} tracks that are muted now, by the server's ids */
+  mutedTracks = new Set();
   /** @type {RTCPeerConnection | null} */
   connection = null;
   /** The call is over, and this object with it. */
@@ -52,6 +64,8 @@ export class RoomClient {
   #offers = 0;
   /** @type {MediaStream | null} */
   #published = null;
+  /** @type {Map<string, "audio" | "video">} what we publish, by the server's ids */
+  #ownTracks = new Map();
 
   /**
    * @param {string} url   of the room's WebSocket
@@ -120,11 +134,50 @@ export class RoomClient {
   }
 
   /**
-   * Mute or unmute what we publish of one kind: the track goes on as silence or as black.
+   * Say something to one participant, or to all others.
+   * @param {unknown} payload  anything that is JSON
+   * @param {string} [to]      a participant's id
+   */
+  say(payload, to) {
+    this.#send("message", { payload, to });
+  }
+
+  /**
+   * Mute or unmute what we publish of one kind, and tell the others: the track goes on as silence or as black.
    * @param {"audio" | "video"} kind
    * @param {boolean} isEnabled
    */
   setEnabled(kind, isEnabled) {
+    this.#enable(kind, isEnabled);
+    for (const [track, ownKind] of this.#ownTracks) {
+      if (ownKind === kind) this.mute(track, !isEnabled);
+    }
+  }
+
+  /**
+   * Say that a track is muted or is no longer: one of ours or, for a host, anybody's.
+   * @param {string} track  the server's id
+   * @param {boolean} isMuted
+   */
+  mute(track, isMuted) {
+    this.#send("mute", { track, muted: isMuted });
+  }
+
+  /**
+   * Whether what we receive of one kind of somebody is muted by them or by a host.
+   * @param {string} userId
+   * @param {"audio" | "video"} kind
+   */
+  isMuted(userId, kind) {
+    const tracks = [...this.tracks.values()].filter((track) => track.user_id === userId && track.kind === kind);
+    return tracks.length > 0 && tracks.every(({ track }) => this.mutedTracks.has(track));
+  }
+
+  /**
+   * @param {"audio" | "video"} kind
+   * @param {boolean} isEnabled
+   */
+  #enable(kind, isEnabled) {
     for (const track of this.#published?.getTracks() ?? []) {
       if (track.kind === kind) track.enabled = isEnabled;
     }
@@ -158,8 +211,8 @@ export class RoomClient {
   /** @param {string} text */
   async #handle(text) {
     if (this.isClosed) return;
-    /** @type {Message} */
-    const { type, id, data } = JSON.parse(text);
+    /** @type {Frame} */
+    const { type, id, from = "", timestamp = "", data } = JSON.parse(text);
     switch (type) {
       case "join":
         this.userId = data.user_id;
@@ -168,6 +221,7 @@ export class RoomClient {
         break;
       case "participants":
         this.participants.clear();
+        this.mutedTracks.clear();
         for (const person of data.participants) this.#admit(person);
         this.#announce();
         break;
@@ -177,6 +231,12 @@ export class RoomClient {
         break;
       case "participant-left":
         if (this.participants.delete(data.user_id)) this.#announce();
+        break;
+      case "mute":
+        this.#mute(data);
+        break;
+      case "message":
+        this.#emit("message", { from, timestamp, ...data });
         break;
       case "offer":
       case "answer":
@@ -193,8 +253,20 @@ export class RoomClient {
     }
   }
 
+  /** @param {{user_id: string, track: string, muted: boolean}} data */
+  #mute(data) {
+    if (data.muted) this.mutedTracks.add(data.track);
+    else this.mutedTracks.delete(data.track);
+    const kind = this.#ownTracks.get(data.track);
+    if (kind) this.#enable(kind, !data.muted); // perhaps a host did it
+    this.#emit("mute", data);
+  }
+
   /** @param {Participant} person */
   #admit(person) {
+    for (const { track, muted } of person.tracks ?? []) {
+      if (muted) this.mutedTracks.add(track);
+    }
     if (person.user_id !== this.userId) this.participants.set(person.user_id, person);
   }
 
@@ -225,6 +297,7 @@ export class RoomClient {
    * @param {Record<string, TrackInfo>} named
    */
   #place(pc, named) {
+    this.#placeOwn(named);
     for (const [mid, old] of this.tracks) {
       if (named[mid]?.track === old.track) continue;
       this.tracks.delete(mid);
@@ -237,6 +310,22 @@ export class RoomClient {
       const track = { ...info, mid, media: receiver.track };
       this.tracks.set(mid, track);
       this.#emit("track", track);
+    }
+  }
+
+  /**
+   * Learn the server's ids of what we publish; what was switched off before it had one is told now.
+   * @param {Record<string, TrackInfo>} named
+   */
+  #placeOwn(named) {
+    const known = this.#ownTracks;
+    this.#ownTracks = new Map();
+    for (const info of Object.values(named)) {
+      const own = info.user_id === this.userId ? info : info.own;
+      if (!own) continue;
+      this.#ownTracks.set(own.track, own.kind);
+      const media = this.#published?.getTracks().find(({ kind }) => kind === own.kind);
+      if (!known.has(own.track) && media?.enabled === false) this.mute(own.track, true);
     }
   }
 

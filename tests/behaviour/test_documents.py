@@ -14,6 +14,7 @@ from kaamos.events import (
     AnswerMade,
     Joined,
     LeaveReason,
+    MessageSent,
     OfferMade,
     ParticipantInfo,
     ParticipantJoined,
@@ -23,6 +24,7 @@ from kaamos.events import (
     SectionInfo,
     Source,
     TrackInfo,
+    TrackMuted,
 )
 from kaamos.signaling import messages, rest
 from kaamos.signaling.messages import Dialect, Frame, LimitsData, Welcome
@@ -102,6 +104,8 @@ def all_frames() -> list[Frame]:
         *messages.news(ParticipantList((ada,))),
         *messages.news(ParticipantJoined(ada)),
         *messages.news(ParticipantLeft("ada", LeaveReason.LEFT)),
+        *messages.news(TrackMuted("ada", "TR_1", True)),
+        *messages.news(MessageSent("ada", "grace", "hello", datetime.now(UTC))),
         messages.offer(OfferMade("offer-1", "v=0", sections), Dialect(0)),
         *messages.answer(AnswerMade("v=0", sections, (candidate,)), Dialect(0), None),
         messages.error(ErrorCode.GLARE, "…"),

@@ -167,6 +167,44 @@ async def test_crossing_offers_and_text_that_is_no_sdp_are_named() -> None:
         assert await ada.error() == "GLARE"
 
 
+# Messages and mutes.
+
+
+async def test_chat_reaches_all_others_or_one_and_says_from_whom_and_when() -> None:
+    async with site() as served:
+        ada, grace, edsger = [await served.joined(name) for name in ("ada", "grace", "edsger")]
+        await ada.say("message", {"payload": {"text": "hello"}}, **{"from": "mallory", "timestamp": "never"})
+        for client in (grace, edsger):
+            message = await client.hear("message")
+            assert (message["from"], message["data"]) == ("ada", {"payload": {"text": "hello"}})
+            assert message["timestamp"].endswith("Z")
+        await ada.say("message", {"to": "edsger", "payload": "psst"})
+        assert (await edsger.hear("message"))["data"] == {"to": "edsger", "payload": "psst"}
+        assert "message" not in [heard["type"] for heard in await grace.hear_all() + await ada.hear_all()]
+        await ada.say("message", {"to": "nobody", "payload": 1}, id="m")
+        error = await ada.hear("error")
+        assert (error["data"]["code"], error["id"]) == ("PARTICIPANT_NOT_FOUND", "m")
+
+
+async def test_a_mute_takes_the_track_id_of_the_answer_and_all_are_told() -> None:
+    async with site() as served:
+        ada = await served.published("ada")
+        grace = await served.published("grace")
+        track = ada.heard[-1]["data"]["tracks"]["0"]["track"]
+        await ada.say("mute", {"track": track, "muted": True})
+        for client in (ada, grace):
+            told = (await client.hear("mute"))["data"]
+            assert told == {"user_id": "ada", "track": track, "muted": True}
+        await grace.say("mute", {"track": track, "muted": False})
+        assert await grace.error() == "FORBIDDEN"
+        await grace.say("mute", {"track": "TR_0", "muted": False})
+        assert await grace.error() == "TRACK_NOT_FOUND"
+        edsger = await served.connect()
+        await edsger.join("edsger")
+        host = (await edsger.hear("participants"))["data"]["host"]
+        assert [entry["muted"] for entry in host["tracks"]] == [True, False]
+
+
 # Coming and going.
 
 

@@ -108,6 +108,41 @@ async def test_a_camera_turned_off_shows_black_and_comes_back(
     await until(lambda: grace.page.evaluate(brightness), lambda light: light > 60, 5.0)
 
 
+async def test_mutes_are_marked_and_a_host_is_obeyed(chromium: Chromium, server: RunningServer) -> None:
+    (ada,) = await enter(chromium, server, "Ada")
+    await ada.page.get_by_text("You are the first one here").wait_for()
+    (grace,) = await enter(chromium, server, "Grace")
+    await grace.plays({"Ada"})
+    await ada.plays({"Grace"})
+    mark = grace.page.get_by_role("img", name="Microphone is off")
+    await ada.page.get_by_role("button", name="Microphone", pressed=True).click()
+    await mark.wait_for()
+    await ada.page.get_by_role("button", name="Microphone", pressed=False).click()
+    await mark.wait_for(state="hidden")
+    # Ada came first: she is host. Her page has no button for this; her client may do it all the same.
+    await ada.page.evaluate("""() => {
+      const [track] = [...kaamos.tracks.values()].filter((track) => track.kind === "video");
+      kaamos.mute(track.track, true);
+    }""")
+    await grace.page.get_by_role("button", name="Camera", pressed=False).wait_for()
+    await ada.page.locator(".tile.is-dark").wait_for()
+    assert [page.errors for page in (ada, grace)] == [[], []]
+
+
+async def test_people_chat(chromium: Chromium, server: RunningServer) -> None:
+    ada, grace = await enter(chromium, server, "Ada", "Grace")
+    await until(ada.names_shown, lambda shown: shown == {"Grace"}, 10.0)
+    await ada.page.get_by_role("button", name="Chat").click()
+    await ada.page.get_by_label("Message", exact=True).fill("<b>Hello</b> & welcome")
+    await ada.page.keyboard.press("Enter")
+    await grace.page.locator("#chat-button.has-news").wait_for()
+    await grace.page.get_by_role("button", name="Chat").click()
+    await grace.page.get_by_role("log").get_by_text("<b>Hello</b> & welcome").wait_for()
+    await grace.page.get_by_role("log").get_by_text("Ada").wait_for()
+    await ada.page.get_by_role("log").get_by_text("You").wait_for()
+    assert [page.errors for page in (ada, grace)] == [[], []]
+
+
 async def test_the_front_door_makes_a_room_and_the_status_line_fades(
     chromium: Chromium, server: RunningServer
 ) -> None:

@@ -13,6 +13,7 @@ from kaamos.events import (
     AnswerMade,
     Joined,
     LeaveReason,
+    MessageSent,
     OfferMade,
     ParticipantInfo,
     ParticipantLeft,
@@ -32,6 +33,8 @@ from kaamos.signaling.messages import (
     Join,
     Leave,
     LimitsData,
+    Message,
+    Mute,
     Offer,
     Ping,
     TrackHint,
@@ -77,12 +80,68 @@ def wire(frame: Frame) -> dict[str, Any]:
             {"type": "offer", "data": {"sdp": "v=0", "tracks": {"1": {"source": "screen_share"}, "2": {}}}},
             Offer("v=0", {"1": TrackHint(Source.SCREEN_SHARE), "2": TrackHint()}),
         ),
+        ({"type": "mute", "data": {"track": "TR_1", "muted": True}}, Mute("TR_1", True)),
+        ({"type": "mute", "track": "TR_1", "muted": False}, Mute("TR_1", False)),
         ({"type": "leave"}, Leave()),
         ({"type": "ping", "data": {"anything": [1, 2]}, "timestamp": "now"}, Ping()),
     ],
 )
 def test_a_frame_is_understood(frame: object, expected: object) -> None:
     assert decode(json.dumps(frame)).message == expected
+
+
+@pytest.mark.parametrize(
+    ("fields", "payload", "to"),
+    [
+        ('"data": {"payload": {"text": "hello"}}', '{"text": "hello"}', None),
+        ('"data": {"to": "grace", "payload": "hello"}', '"hello"', "grace"),
+        ('"data": {"to": 42, "payload": null}', "null", "42"),
+        ('"data": {"to": "all", "payload": 1}', "1", None),
+        ('"data": {"to": null, "payload": 1}', "1", None),
+        ('"to": "grace", "payload": [1]', "[1]", "grace"),
+        ('"data": null, "payload": 0', "0", None),
+        ('"payload": 0, "data": {"payload": 12345678901234567890.10e2}', "12345678901234567890.10e2", None),
+    ],
+)
+def test_a_payload_goes_on_as_it_came(fields: str, payload: str, to: str | None) -> None:
+    message = decode(f'{{"type": "message", {fields}}}').message
+    assert isinstance(message, Message)
+    assert (bytes(message.payload).decode(), message.to) == (payload, to)
+    sent = messages.encode(messages.news(MessageSent("ada", to, message.payload, AT))[0])
+    assert f'"payload":{payload}' in sent
+
+
+def test_a_payload_as_deep_as_may_be_read_can_be_passed_on() -> None:
+    depths = [depth for depth in range(100, 1100) if _is_passed_on("[" * depth + "]" * depth)]
+    assert depths == list(range(100, depths[-1] + 1))
+    assert depths[-1] < 1099, "somewhere the decoder gives up"
+
+
+def _is_passed_on(payload: str) -> bool:
+    try:
+        message = decode(f'{{"type": "message", "data": {{"payload": {payload}}}}}').message
+    except DecodeError:
+        return False
+    assert isinstance(message, Message)
+    return payload in messages.encode(messages.news(MessageSent("ada", None, message.payload, AT))[0])
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        {"type": "message"},
+        {"type": "message", "data": {"to": "grace"}},
+        {"type": "message", "data": {"payload": 1, "to": True}},
+        {"type": "message", "data": {"payload": 1, "to": ""}},
+        {"type": "message", "data": {"payload": 1, "to": "x" * 129}},
+        {"type": "mute", "data": {"track": "TR_1"}},
+        {"type": "mute", "data": {"muted": True}},
+        {"type": "mute", "data": {"track": "TR_1", "muted": "yes"}},
+        {"type": "mute", "data": {"track": "x" * 65, "muted": True}},
+    ],
+)
+def test_a_message_or_mute_of_the_wrong_shape_is_a_bad_message(frame: object) -> None:
+    assert refused(frame).code is ErrorCode.BAD_MESSAGE
 
 
 @pytest.mark.parametrize(

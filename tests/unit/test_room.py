@@ -9,6 +9,7 @@ from kaamos.events import (
     AnswerMade,
     Joined,
     LeaveReason,
+    MessageSent,
     OfferMade,
     ParticipantJoined,
     ParticipantLeft,
@@ -16,6 +17,7 @@ from kaamos.events import (
     Role,
     RoomEvent,
     Source,
+    TrackMuted,
 )
 from kaamos.room.participant import Participant, stream_id_of
 from kaamos.room.room import SMALL_ROOM, Room, Rooms
@@ -352,6 +354,64 @@ def test_a_list_for_all_is_one_object() -> None:
     for name in ("ada", "grace", "edsger"):
         world.join(name)
     assert world.last_list("ada") is world.last_list("edsger")
+
+
+def test_a_message_goes_to_all_others_or_to_one() -> None:
+    world = World()
+    ada, *_ = (world.join(name) for name in ("ada", "grace", "edsger"))
+    ada.send("for all", None)
+    ada.send("for one", "grace")
+
+    def said(user_id: str) -> list[tuple[str, str | None, object]]:
+        events = world.heard[user_id]
+        return [(e.sender, e.to, e.payload) for e in events if isinstance(e, MessageSent)]
+
+    assert said("ada") == []
+    assert said("grace") == [("ada", None, "for all"), ("ada", "grace", "for one")]
+    assert said("edsger") == [("ada", None, "for all")]
+    assert code_of(lambda: ada.send("anybody?", "nobody")) is ErrorCode.PARTICIPANT_NOT_FOUND
+
+
+def test_a_mute_is_told_to_all_once_and_kept_for_those_who_come_later() -> None:
+    world = World()
+    ada = world.publish("ada")
+    world.join("grace")
+    track = ada.publications["0"].track_id
+    for name in ("ada", "grace"):
+        world.types(name)
+    ada.mute(track, True)
+    ada.mute(track, True)
+    assert world.heard["ada"] == world.heard["grace"] == [TrackMuted("ada", track, True)]
+    world.join("edsger")
+    tracks = world.last_list("edsger").participants[0].tracks
+    assert [(info.kind, info.muted) for info in tracks] == [("audio", True), ("video", False)]
+    ada.mute(track, False)
+    assert world.heard["edsger"][-1] == TrackMuted("ada", track, False)
+
+
+def test_only_a_host_mutes_others_and_they_may_unmute_themselves() -> None:
+    world = World()
+    ada, grace = world.publish("ada"), world.publish("grace")
+    track = grace.publications["0"].track_id
+    ada.mute(track, True)
+    assert grace.publications["0"].is_muted
+    assert code_of(lambda: grace.mute(ada.publications["0"].track_id, True)) is ErrorCode.FORBIDDEN
+    assert not ada.publications["0"].is_muted
+    grace.mute(track, False)
+    assert not grace.publications["0"].is_muted
+
+
+async def test_a_track_that_is_gone_or_of_another_room_cannot_be_muted() -> None:
+    world = World()
+    ada = world.publish("ada")
+    other = world.publish("grace", "elsewhere")
+    track = ada.publications["0"].track_id
+    assert code_of(lambda: other.mute(track, True)) is ErrorCode.TRACK_NOT_FOUND
+    ada.receive_offer("send nothing", {})
+    assert code_of(lambda: ada.mute(track, True)) is ErrorCode.TRACK_NOT_FOUND
+    other.leave(LeaveReason.LEFT)
+    assert other.room.publications == {}
+    await world.rooms.close()
 
 
 @pytest.mark.parametrize(
