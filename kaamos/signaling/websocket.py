@@ -13,6 +13,7 @@ from kaamos.room.participant import Participant
 from kaamos.room.room import Rooms
 from kaamos.signaling import messages
 from kaamos.signaling.logs import LOG_IDS
+from kaamos.signaling.mailbox import Mailbox
 from kaamos.signaling.messages import (
     Answer,
     ClientMessage,
@@ -87,6 +88,7 @@ class Socket:
         self._announcer = announcer
         self._on_joined = on_joined
         self._outbox = Outbox(ws, transport)
+        self._mailbox = Mailbox()
         self._participant: Participant | None = None
         self._join_id: MessageId | None = None
         self._loop = asyncio.get_running_loop()
@@ -195,7 +197,7 @@ class Socket:
             self._send(messages.offer(event, self._session.dialect))
         else:
             for text in self._announcer.texts(event):
-                self._outbox.push(text)
+                self._push(text)
 
     def _removed(self, reason: str) -> None:
         """Tell the client that the room has removed it, because its media connection failed."""
@@ -211,7 +213,10 @@ class Socket:
             participant.leave(reason)
 
     def _send(self, frame: Frame) -> None:
-        self._outbox.push(messages.encode(frame))
+        self._push(messages.encode(frame))
+
+    def _push(self, text: str) -> None:
+        self._outbox.push(self._mailbox.number(text))
 
 
 def _sources(tracks: dict[str, TrackHint]) -> dict[str, Source]:

@@ -57,6 +57,21 @@ async def test_an_offer_is_answered_under_its_id_and_our_candidates_follow_once(
         assert [message["type"] for message in await ada.hear_all()] == []
 
 
+async def test_every_message_of_the_server_is_numbered_one_after_another() -> None:
+    async with site() as served:
+        ada = await served.connect()
+        await ada.say("ping")
+        await ada.error()
+        await ada.join("ada")
+        grace = await served.published("grace")
+        await served.joined("edsger")
+        await grace.say("message", {"payload": "hello"})
+        await ada.hear("message")
+        for client in (ada, grace):
+            await client.hear_all()
+            assert [message["seq"] for message in client.heard] == list(range(1, len(client.heard) + 1))
+
+
 # Forms of the original clients.
 
 
