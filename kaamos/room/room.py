@@ -127,7 +127,7 @@ class Room:
         if self._is_small:
             self._tell_everybody_the_list()
         else:
-            participant.outbox(self._list())
+            participant.outbox(self.everybody())
         logger.info(
             "joined as %s, one of %d", participant.role, len(self.participants), extra=participant.log_ids
         )
@@ -138,12 +138,7 @@ class Room:
         if self.participants.get(participant.user_id) is not participant:
             return False
         del self.participants[participant.user_id]
-        connection = participant.forget()
-        for publication in list(participant.publications.values()):
-            self.unpublish(publication)
-        participant.publications.clear()
-        if connection is not None:
-            self._rooms.close_later(connection.close())
+        self.release(participant)
         self._tell(self.participants.values(), ParticipantLeft(participant.user_id, reason))
         is_host_new = participant.role is Role.HOST and self._make_host()
         if self.participants and (is_host_new or self._is_small):
@@ -152,6 +147,15 @@ class Room:
         if not self.participants:
             self._rooms.emptied(self)
         return True
+
+    def release(self, participant: Participant) -> None:
+        """Take from a participant its connection and all that it sends and receives."""
+        connection = participant.forget()
+        for publication in list(participant.publications.values()):
+            self.unpublish(publication)
+        participant.publications.clear()
+        if connection is not None:
+            self._rooms.close_later(connection.close())
 
     def publish(self, publication: Publication) -> None:
         """Let everybody but its publisher receive it."""
@@ -208,11 +212,12 @@ class Room:
             return True
         return False
 
-    def _list(self) -> ParticipantList:
+    def everybody(self) -> ParticipantList:
+        """Return who is here."""
         return ParticipantList(tuple(member.info for member in self.participants.values()))
 
     def _tell_everybody_the_list(self) -> None:
-        self._tell(self.participants.values(), self._list())
+        self._tell(self.participants.values(), self.everybody())
 
     def _tell(self, members: Iterable[Participant], event: RoomEvent) -> None:
         # The same object for all: who puts it into words does it once.

@@ -42,6 +42,7 @@ MAX_NAME_CHARS = 128
 MAX_SECTIONS = 256  # in a `tracks` map; a description has fewer
 MAX_MID_CHARS = 64
 MAX_TRACK_CHARS = 64
+MAX_TICKET_CHARS = 128
 MAX_CANDIDATE_CHARS = 1024  # a long one with ufrag and network cost has about 200
 
 
@@ -67,12 +68,21 @@ class DecodeError(RemoteProtocolError):
 UserId = Annotated[str, Meta(min_length=1, max_length=MAX_USER_ID_CHARS)]
 
 
+class Resume(Struct, frozen=True):
+    """I was here before, and my socket broke."""
+
+    session: Annotated[str, Meta(max_length=MAX_TICKET_CHARS)]
+    token: Annotated[str, Meta(max_length=MAX_TICKET_CHARS)]
+    last_seq: Annotated[int, Meta(ge=0, le=2**53)]  # of the last message that came
+
+
 class Join(Struct, frozen=True):
     """Let me in; the first message of a socket."""
 
     user_id: UserId | None = None
     name: Annotated[str, Meta(max_length=MAX_NAME_CHARS)] | None = None
     room_id: str | None = None
+    resume: Resume | None = None
 
 
 class TrackHint(Struct, frozen=True):
@@ -231,7 +241,7 @@ def _lifted(frame: dict[str, Any], data: dict[str, Any], names: tuple[str, ...])
 
 
 def _join(frame: dict[str, Any], data: dict[str, Any]) -> Join:
-    fields = _lifted(frame, data, ("user_id", "name", "room_id"))
+    fields = _lifted(frame, data, ("user_id", "name", "room_id", "resume"))
     user_id = fields.get("user_id")
     if isinstance(user_id, int) and not isinstance(user_id, bool):
         fields["user_id"] = user_id = _decimal(user_id)
@@ -339,6 +349,9 @@ class JoinData(Struct, frozen=True):
     name: str
     role: Role
     room_id: str
+    session: str
+    resume_token: str
+    resumed: bool
     ice_servers: tuple[IceServer, ...]
     limits: LimitsData
     server: ServerData
@@ -431,6 +444,15 @@ class Welcome:
     version: str
 
 
+@dataclass(frozen=True, slots=True)
+class Ticket:
+    """What a client shows to come back, and whether it has just done so."""
+
+    session: str
+    token: str
+    is_resumed: bool = False
+
+
 def encode(frame: Frame) -> str:
     """Return the text of a frame."""
     return msgspec.json.encode(frame).decode()
@@ -446,7 +468,7 @@ def pong(id: MessageId | None) -> Frame:
     return Frame("pong", EmptyData(), _or_unset(id))
 
 
-def acknowledgement(event: Joined, welcome: Welcome, id: MessageId | None) -> list[Frame]:
+def acknowledgement(event: Joined, welcome: Welcome, ticket: Ticket, id: MessageId | None) -> list[Frame]:
     """Return the answer to a join, and ``allow`` for a guest, which old clients wait for."""
     you = event.you
     data = JoinData(
@@ -455,6 +477,9 @@ def acknowledgement(event: Joined, welcome: Welcome, id: MessageId | None) -> li
         name=you.name,
         role=you.role,
         room_id=event.room_id,
+        session=ticket.session,
+        resume_token=ticket.token,
+        resumed=ticket.is_resumed,
         ice_servers=welcome.ice_servers,
         limits=welcome.limits,
         server=ServerData(welcome.version),

@@ -316,14 +316,45 @@ function chooseName() {
   }
 }
 
+/** Who we were in this room before the page was loaded anew. @returns {import("./client.js").Ticket | null} */
+function keptTicket() {
+  try {
+    return JSON.parse(sessionStorage.getItem(ticketKey()) ?? "null");
+  } catch {
+    return null;
+  }
+}
+
+/** The tab keeps it, and no other: who closes the tab and comes back is somebody new. */
+function keepTicket() {
+  try {
+    if (client.ticket) sessionStorage.setItem(ticketKey(), JSON.stringify(client.ticket));
+    else sessionStorage.removeItem(ticketKey());
+  } catch {
+    // storage is switched off: a reload comes back as somebody new
+  }
+}
+
+function ticketKey() {
+  return `kaamos.ticket.${room}`;
+}
+
 // --- the call ----------------------------------------------------------------------
 
 const room = decodeURIComponent(location.pathname.split("/").filter(Boolean).pop() ?? "");
 const socketScheme = location.protocol === "https:" ? "wss" : "ws";
-const client = new RoomClient(`${socketScheme}://${location.host}/ws/${encodeURIComponent(room)}`, chooseName());
+const client = new RoomClient(
+  `${socketScheme}://${location.host}/ws/${encodeURIComponent(room)}`,
+  chooseName(),
+  keptTicket(),
+);
 Object.assign(window, { kaamos: client });
 
 client.on("participants", showPeople);
+client.on("joined", keepTicket);
+client.on("closed", keepTicket);
+client.on("reconnecting", () => say("The connection to the server broke. Reconnecting …"));
+window.addEventListener("pagehide", keepTicket);
 client.on("track", (track) => {
   tileOf(track.user_id).add(track);
   tileOf(track.user_id).showMutes();
@@ -373,6 +404,7 @@ async function start() {
   await client.join();
   say("Connecting …");
   client.publish(media);
+  client.on("joined", ({ resumed }) => say(resumed ? "You are back in the call" : "Connecting …", resumed));
 }
 
 /** @param {MediaStream | null} media */

@@ -25,8 +25,15 @@
  *
  * @typedef {TrackInfo & {mid: string, media: MediaStreamTrack}} RemoteTrack
  *
+ * @typedef {object} Ticket           what brings us back as ourselves, also after a reload
+ * @property {string} user_id
+ * @property {string} session
+ * @property {string} token
+ * @property {number} last_seq        of the last message that we handled
+ *
  * @typedef {object} Events
- * @property {{user_id: string, role?: string}} joined      the server took us in
+ * @property {{user_id: string, resumed: boolean}} joined  the server took us in, or back in
+ * @property {{attempt: number}} reconnecting               the socket broke; we try to come back
  * @property {Participant[]} participants                   who is in the room now, without ourselves
  * @property {RemoteTrack} track                            a track of somebody can be played
  * @property {RemoteTrack} trackended                       it is gone; a later one may reuse its mid
@@ -36,8 +43,17 @@
  * @property {{code: string, message: string}} error        the server refused something
  * @property {{code: number, reason: string}} closed        the call is over, whoever ended it
  *
- * @typedef {{type: string, id?: string, from?: string, timestamp?: string, data?: any}} Frame
+ * @typedef {{type: string, seq: number, id?: string, from?: string, timestamp?: string, data?: any}} Frame
  */
+
+/** Close codes after which there is nothing to come back to, or nobody wants us back. */
+const FINAL_CODES = new Set([1009, 4001, 4003, 4004, 4008, 4009, 4029]);
+
+/** A server that stops ends all calls in one moment; its clients shall not all come back in one. */
+const CLOSE_RESTART = 1012;
+const RESTART_SPREAD_MS = 3000;
+const FIRST_DELAY_MS = 300;
+const LONGEST_DELAY_MS = 10_000;
 
 export class RoomClient {
   /** @type {string} our id in the room, once joined */
@@ -64,16 +80,22 @@ export class RoomClient {
   #offers = 0;
   /** @type {MediaStream | null} */
   #published = null;
+  #isPublishing = false;
+  #attempts = 0;
+  #retry = 0;
   /** @type {Map<string, "audio" | "video">} what we publish, by the server's ids */
   #ownTracks = new Map();
 
   /**
    * @param {string} url   of the room's WebSocket
    * @param {string} name  what the others see
+   * @param {Ticket | null} [ticket]  from the `ticket` of an earlier client, to come back as the same participant
    */
-  constructor(url, name) {
+  constructor(url, name, ticket = null) {
     this.url = url;
     this.name = name;
+    /** @type {Ticket | null} */
+    this.ticket = ticket;
   }
 
   /**
@@ -97,21 +119,54 @@ export class RoomClient {
   }
 
   /**
-   * Open the socket and join. Resolves when the server has taken us in; rejects when it did not.
+   * Open the socket and join; whenever the socket breaks, come back by ourselves. Resolves when the server has taken
+   * us in; rejects when it did not.
    * @returns {Promise<void>}
    */
   join() {
-    const socket = (this.#socket = new WebSocket(this.url));
-    socket.onopen = () => this.#send("join", { name: this.name });
-    socket.onmessage = (event) => {
-      this.#handled = this.#handled.then(() => this.#handle(event.data)).catch((error) => this.#fail(error));
-    };
-    socket.onclose = (event) => this.#close(event.code, event.reason);
+    this.#open();
     return new Promise((resolve, reject) => {
       this.on("joined", () => resolve());
       this.on("error", ({ message }) => reject(new Error(message)));
       this.on("closed", ({ reason }) => reject(new Error(reason || "the server cannot be reached")));
     });
+  }
+
+  #open() {
+    const socket = (this.#socket = new WebSocket(this.url));
+    socket.onopen = () => this.#ask(this.ticket !== null && this.ticket.session !== "");
+    socket.onmessage = (event) => {
+      this.#handled = this.#handled
+        .then(() => (socket === this.#socket ? this.#handle(event.data) : undefined))
+        .catch((error) => this.#fail(error));
+    };
+    socket.onclose = ({ code, reason }) => {
+      if (this.isClosed || socket !== this.#socket) return;
+      // What has come is handled first: it may say why.
+      this.#handled = this.#handled.then(() => {
+        if (FINAL_CODES.has(code)) this.#close(code, reason);
+        else this.#comeBack(code);
+      });
+    };
+  }
+
+  /**
+   * Ask to be let in, as whom we were if the server still knows us.
+   * @param {boolean} isResuming
+   */
+  #ask(isResuming) {
+    const { user_id, session, token, last_seq } = this.ticket ?? {};
+    const resume = isResuming ? { session, token, last_seq } : undefined;
+    this.#send("join", { name: this.name, user_id, resume });
+  }
+
+  /** @param {number} code  with which the socket was closed */
+  #comeBack(code) {
+    this.#attempts += 1;
+    const longest = Math.min(LONGEST_DELAY_MS, FIRST_DELAY_MS * 2 ** this.#attempts);
+    const delay = Math.random() * (code === CLOSE_RESTART ? RESTART_SPREAD_MS : longest);
+    this.#emit("reconnecting", { attempt: this.#attempts });
+    this.#retry = setTimeout(() => this.#open(), delay);
   }
 
   /**
@@ -122,6 +177,8 @@ export class RoomClient {
   publish(stream) {
     if (this.isClosed) return;
     this.#published = stream;
+    this.#isPublishing = true;
+    this.#offers += 1; // an answer to an earlier connection is not for this one
     const pc = (this.connection = new RTCPeerConnection({ iceServers: this.#iceServers, bundlePolicy: "max-bundle" }));
     pc.onconnectionstatechange = () => this.#emit("connection", pc.connectionState);
     pc.onnegotiationneeded = () => this.#offer(pc).catch((error) => this.#fail(error));
@@ -212,12 +269,11 @@ export class RoomClient {
   async #handle(text) {
     if (this.isClosed) return;
     /** @type {Frame} */
-    const { type, id, from = "", timestamp = "", data } = JSON.parse(text);
+    const { type, seq, id, from = "", timestamp = "", data } = JSON.parse(text);
+    if (this.ticket) this.ticket.last_seq = seq;
     switch (type) {
       case "join":
-        this.userId = data.user_id;
-        this.#iceServers = data.ice_servers ?? [];
-        this.#emit("joined", data);
+        await this.#joined(data, seq);
         break;
       case "participants":
         this.participants.clear();
@@ -248,9 +304,47 @@ export class RoomClient {
         break;
       case "error":
         // GLARE and STALE_NEGOTIATION are part of the exchange: the browser has rolled back or will offer again.
-        if (data.code !== "GLARE" && data.code !== "STALE_NEGOTIATION") this.#emit("error", data);
+        if (data.code === "RESUME_FAILED") {
+          if (this.ticket) this.ticket.session = "";
+          this.#ask(false);
+        } else if (data.code === "DUPLICATE_IDENTITY" && this.ticket) {
+          this.ticket = null; // our old self is still there; it will be gone soon
+          this.#ask(false);
+        } else if (data.code !== "GLARE" && data.code !== "STALE_NEGOTIATION") this.#emit("error", data);
         break;
     }
+  }
+
+  /**
+   * @param {any} data    of the acknowledgement
+   * @param {number} seq
+   */
+  async #joined(data, seq) {
+    this.userId = data.user_id;
+    this.ticket = { user_id: data.user_id, session: data.session, token: data.resume_token, last_seq: seq };
+    this.#iceServers = data.ice_servers ?? [];
+    this.#attempts = 0;
+    const pc = this.connection;
+    if (this.#isPublishing && !data.resumed) {
+      // We are somebody new to the server: nothing of the old media connection is left there.
+      this.#forgetTracks();
+      pc?.close();
+      this.#emit("joined", data);
+      this.publish(this.#published);
+      return;
+    }
+    this.#emit("joined", data);
+    if (pc?.signalingState === "have-local-offer") {
+      // Its answer is lost. The browser would also ask again by itself, but not every one at once.
+      await pc.setLocalDescription({ type: "rollback" });
+      await this.#offer(pc);
+    }
+  }
+
+  #forgetTracks() {
+    for (const track of this.tracks.values()) this.#emit("trackended", track);
+    this.tracks.clear();
+    this.#ownTracks.clear();
   }
 
   /** @param {{user_id: string, track: string, muted: boolean}} data */
@@ -343,6 +437,8 @@ export class RoomClient {
   #close(code, reason) {
     if (this.isClosed) return;
     this.isClosed = true;
+    this.ticket = null;
+    clearTimeout(this.#retry);
     this.#socket?.close(1000);
     this.connection?.close();
     this.#emit("closed", { code, reason });

@@ -27,7 +27,7 @@ from kaamos.events import (
     TrackMuted,
 )
 from kaamos.signaling import messages, rest
-from kaamos.signaling.messages import Dialect, Frame, LimitsData, Welcome
+from kaamos.signaling.messages import Dialect, Frame, LimitsData, Ticket, Welcome
 from tests.support.signaling_client import site
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
@@ -100,7 +100,9 @@ def all_frames() -> list[Frame]:
     sections = {"0": SectionInfo(track, track)}
     candidate: dict[str, str | int] = {"candidate": "candidate:…", "sdpMid": "0", "sdpMLineIndex": 0}
     return [
-        *messages.acknowledgement(Joined("room", ada), Welcome((), LimitsData(1, 1), "1"), None),
+        *messages.acknowledgement(
+            Joined("room", ada), Welcome((), LimitsData(1, 1), "1"), Ticket("SE_1", "t"), None
+        ),
         *messages.news(ParticipantList((ada,))),
         *messages.news(ParticipantJoined(ada)),
         *messages.news(ParticipantLeft("ada", LeaveReason.LEFT)),

@@ -14,6 +14,8 @@ from tests.support.signaling_client import PATIENCE_S, site, until
 
 CANDIDATE = "candidate:1 1 UDP 2122252543 192.168.1.5 54321 typ host"
 
+KEEP_NOBODY: dict[str, object] = {"resume_s": 0}
+
 UPGRADE = (
     b"GET /ws/room HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
     b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\n\r\n"
@@ -237,11 +239,12 @@ async def test_a_second_join_is_refused_and_changes_nothing() -> None:
 async def test_an_id_that_somebody_has_is_refused_and_another_may_follow() -> None:
     async with site() as served:
         ada = await served.joined("ada")
+        answering = asyncio.create_task(ada.hear("participant-joined"))  # and pings, meanwhile
         other = await served.connect()
         await other.say("join", {"user_id": "ada"})
         assert await other.error() == "DUPLICATE_IDENTITY"
         await other.join("grace")
-        await ada.hear("participant-joined")
+        assert (await answering)["data"]["user_id"] == "grace"
 
 
 async def test_who_says_leave_is_gone_and_its_socket_is_closed_in_order() -> None:
@@ -254,8 +257,8 @@ async def test_who_says_leave_is_gone_and_its_socket_is_closed_in_order() -> Non
 
 
 @pytest.mark.parametrize(("code", "reason"), [(1000, "left"), (1001, "disconnected"), (4999, "disconnected")])
-async def test_who_closes_its_socket_is_gone_at_once(code: int, reason: str) -> None:
-    async with site() as served:
+async def test_who_closes_its_socket_is_gone_at_once_where_nobody_is_kept(code: int, reason: str) -> None:
+    async with site(rooms=KEEP_NOBODY) as served:
         ada = await served.joined("ada")
         grace = await served.published("grace")
         await grace.ws.close(code=code)
@@ -263,8 +266,8 @@ async def test_who_closes_its_socket_is_gone_at_once(code: int, reason: str) -> 
         await until(lambda: served.connections.by_user["grace"].is_closed)
 
 
-async def test_who_is_cut_off_is_gone_at_once_and_a_guest_becomes_host() -> None:
-    async with site() as served:
+async def test_who_is_cut_off_is_gone_at_once_where_nobody_is_kept_and_a_guest_becomes_host() -> None:
+    async with site(rooms=KEEP_NOBODY) as served:
         ada = await served.joined("ada")
         grace = await served.joined("grace")
         transport = ada.ws.get_extra_info("socket")
@@ -408,7 +411,7 @@ async def test_a_large_message_passes_and_a_larger_one_is_refused_by_name() -> N
 
 
 async def test_a_huge_message_is_not_read() -> None:
-    async with site(limits={"message_bytes": 1000}) as served:
+    async with site(limits={"message_bytes": 1000}, rooms=KEEP_NOBODY) as served:
         grace = await served.joined("grace")
         ada = await served.joined("ada")
         await ada.ws.send_str("x" * 100_000)
@@ -417,7 +420,7 @@ async def test_a_huge_message_is_not_read() -> None:
 
 
 async def test_a_flood_is_refused_then_closed_and_the_others_do_not_notice() -> None:
-    async with site() as served:
+    async with site(rooms=KEEP_NOBODY) as served:
         grace = await served.joined("grace")
         ada = await served.joined("ada")
         for _ in range(400):
@@ -432,7 +435,7 @@ async def test_a_flood_is_refused_then_closed_and_the_others_do_not_notice() -> 
 
 
 async def test_a_reader_that_is_too_slow_is_closed_and_the_others_do_not_notice() -> None:
-    async with site() as served:
+    async with site(rooms=KEEP_NOBODY) as served:
         grace = await served.joined("grace")
         ada = await served.joined("ada")
         room = served.rooms.find("room")
@@ -449,7 +452,7 @@ async def test_a_reader_that_is_too_slow_is_closed_and_the_others_do_not_notice(
 
 async def test_a_reader_that_never_reads_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(outbox, "CLOSE_TIMEOUT_S", 0.1)
-    async with site() as served:
+    async with site(rooms=KEEP_NOBODY) as served:
         grace = await served.joined("grace")
         _, writer = await asyncio.open_connection("127.0.0.1", served.http.port, limit=1)
         writer.write(UPGRADE)
@@ -467,7 +470,7 @@ async def test_a_reader_that_never_reads_is_cut_off(monkeypatch: pytest.MonkeyPa
 
 
 async def test_a_failure_of_ours_closes_one_socket_and_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
-    async with site() as served:
+    async with site(rooms=KEEP_NOBODY) as served:
         grace = await served.joined("grace")
         ada = await served.joined("ada")
 
@@ -482,7 +485,7 @@ async def test_a_failure_of_ours_closes_one_socket_and_no_other(monkeypatch: pyt
 
 
 async def test_a_client_that_no_longer_answers_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
-    async with site() as served:
+    async with site(rooms=KEEP_NOBODY) as served:
         grace = await served.joined("grace")
         monkeypatch.setattr(app, "HEARTBEAT_S", 0.05)
         _, writer = await asyncio.open_connection("127.0.0.1", served.http.port)
@@ -492,6 +495,26 @@ async def test_a_client_that_no_longer_answers_is_gone(monkeypatch: pytest.Monke
         await grace.hear("participant-joined")
         assert (await grace.hear("participant-left"))["data"] == {"user_id": "ada", "reason": "disconnected"}
         writer.close()
+
+
+async def test_a_client_that_only_answers_pings_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(app, "HEARTBEAT_S", 0.05)
+    async with site(rooms=KEEP_NOBODY) as served:
+        ada = await served.joined("ada")
+        listening = asyncio.create_task(ada.hear("message"))
+        await asyncio.sleep(0.3)  # six heartbeats: this is how long it must hold
+        monkeypatch.undo()
+        grace = await served.joined("grace")
+        await grace.say("message", {"payload": "still there?"})
+        assert (await listening)["from"] == "grace"
+
+
+async def test_pings_of_a_client_are_answered() -> None:
+    async with site() as served:
+        ada = await served.session.ws_connect(f"{served.base}/ws/room", autoping=False)
+        await ada.ping(b"there?")
+        async with asyncio.timeout(PATIENCE_S):
+            assert await ada.receive() == (aiohttp.WSMsgType.PONG, b"there?", "")
 
 
 # Limits per address.
@@ -532,9 +555,9 @@ async def test_a_stop_tells_everybody_and_closes_their_connections() -> None:
         ada = await served.published("ada")
         silent = await served.connect()
         stop = asyncio.create_task(served.http.stop())
-        assert await ada.closed() == 1001
+        assert await ada.closed() == 1012
         assert ada.heard[-1]["data"]["code"] == "SERVER_DRAINING"
-        assert await silent.closed() == 1001
+        assert await silent.closed() == 1012
         await stop
         await served.rooms.close()
         assert served.connections.by_user["ada"].is_closed

@@ -37,6 +37,8 @@ from kaamos.signaling.messages import (
     Mute,
     Offer,
     Ping,
+    Resume,
+    Ticket,
     TrackHint,
     Welcome,
     check_candidate,
@@ -72,6 +74,10 @@ def wire(frame: Frame) -> dict[str, Any]:
         ({"type": "join", "user_id": "outer", "data": {"user_id": "inner"}}, Join("inner")),
         ({"type": "join", "user_id": "outer", "data": {"user_id": None}}, Join("outer")),
         ({"type": "join", "data": {"user_id": "Ада Л."}}, Join("Ада Л.")),
+        (
+            {"type": "join", "data": {"resume": {"session": "SE_1", "token": "t", "last_seq": 7}}},
+            Join(resume=Resume("SE_1", "t", 7)),
+        ),
         ({"type": "offer", "data": {"sdp": "v=0", "type": "offer"}}, Offer("v=0")),
         ({"type": "offer", "sdp": "v=0", "room_id": "r"}, Offer("v=0")),
         ({"type": "answer", "data": {"sdp": "v=0"}}, Answer("v=0")),
@@ -134,13 +140,17 @@ def _is_passed_on(payload: str) -> bool:
         {"type": "message", "data": {"payload": 1, "to": True}},
         {"type": "message", "data": {"payload": 1, "to": ""}},
         {"type": "message", "data": {"payload": 1, "to": "x" * 129}},
+        {"type": "join", "data": {"resume": True}},
+        {"type": "join", "data": {"resume": {"session": "SE_1", "token": "t"}}},
+        {"type": "join", "data": {"resume": {"session": "SE_1", "token": "t", "last_seq": -1}}},
+        {"type": "join", "data": {"resume": {"session": "x" * 129, "token": "t", "last_seq": 0}}},
         {"type": "mute", "data": {"track": "TR_1"}},
         {"type": "mute", "data": {"muted": True}},
         {"type": "mute", "data": {"track": "TR_1", "muted": "yes"}},
         {"type": "mute", "data": {"track": "x" * 65, "muted": True}},
     ],
 )
-def test_a_message_or_mute_of_the_wrong_shape_is_a_bad_message(frame: object) -> None:
+def test_a_field_of_the_wrong_shape_is_a_bad_message(frame: object) -> None:
     assert refused(frame).code is ErrorCode.BAD_MESSAGE
 
 
@@ -430,7 +440,9 @@ def test_a_departure_is_told_in_our_words_and_in_those_of_the_original_code() ->
 @pytest.mark.parametrize(("role", "types"), [(Role.HOST, ["join"]), (Role.GUEST, ["join", "allow"])])
 def test_a_guest_is_allowed_right_after_the_acknowledgement(role: Role, types: list[str]) -> None:
     welcome = Welcome((), LimitsData(10, 20.0), "1.2.3")
-    frames = messages.acknowledgement(Joined("room", person("ada", role)), welcome, 5)
+    frames = messages.acknowledgement(
+        Joined("room", person("ada", role)), welcome, Ticket("SE_1", "secret"), 5
+    )
     assert [frame.type for frame in frames] == types
     first = wire(frames[0])
     assert first["id"] == 5
@@ -440,6 +452,9 @@ def test_a_guest_is_allowed_right_after_the_acknowledgement(role: Role, types: l
         "name": "Ada",
         "role": role.value,
         "room_id": "room",
+        "session": "SE_1",
+        "resume_token": "secret",
+        "resumed": False,
         "ice_servers": [],
         "limits": {"message_bytes": 10, "messages_per_second": 20.0},
         "server": {"version": "1.2.3"},

@@ -1,5 +1,6 @@
 """Rooms with a connection that only takes notes: who hears what, who is host, who receives which track."""
 
+import asyncio
 from collections.abc import Callable
 
 import pytest
@@ -19,6 +20,7 @@ from kaamos.events import (
     Source,
     TrackMuted,
 )
+from kaamos.room import participant
 from kaamos.room.participant import Participant, stream_id_of
 from kaamos.room.room import SMALL_ROOM, Room, Rooms
 from tests.support.fake_connection import FakeConnection, FakeConnections
@@ -211,6 +213,67 @@ async def test_a_lost_connection_removes_its_participant_and_tells_its_client_an
     assert ParticipantLeft("ada", LeaveReason.CONNECTION_LOST) in world.heard["grace"]
     ada.on_closed("again")
     assert world.removed == {"ada": "consent lost"}
+    await world.rooms.close()
+
+
+async def test_a_peer_that_closes_its_connection_is_gone_if_its_client_stays(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(participant, "RELOAD_S", 0.0)
+    world = World()
+    ada = world.publish("ada")
+    world.publish("grace")
+    ada.on_closed("closed by peer")
+    assert world.receives("grace") == set()
+    assert not world.removed
+    while not world.removed:
+        await asyncio.sleep(0)
+    assert world.removed == {"ada": "closed by peer"}
+    await world.rooms.close()
+
+
+@pytest.mark.parametrize("is_socket_first", [True, False])
+async def test_a_peer_that_closes_its_connection_and_is_loaded_anew_stays(
+    monkeypatch: pytest.MonkeyPatch, is_socket_first: bool
+) -> None:
+    monkeypatch.setattr(participant, "RELOAD_S", 0.0)
+    world = World()
+    ada = world.publish("ada")
+    assert ada.last_received == 0.0
+    assert world.join("grace").last_received is None
+    if is_socket_first:
+        ada.suspend()
+        ada.on_closed("closed by peer")
+    else:
+        ada.on_closed("closed by peer")
+        ada.suspend()
+    await asyncio.sleep(0.01)  # longer than RELOAD_S
+    assert not world.removed
+    ada.resume()
+    ada.receive_offer("peer new\nsend video 0", {})
+    assert [track.kind for track in ada.info.tracks] == ["video"]
+    await world.rooms.close()
+
+
+async def test_only_a_client_that_came_back_may_be_a_new_peer() -> None:
+    world = World()
+    ada = world.publish("ada")
+    world.publish("grace")
+    first = world.connection("ada")
+    ada.receive_offer("peer other\nsend audio 0\nsend video 1", {})
+    assert world.connection("ada") is first, "and it is for the connection to refuse"
+    ada.suspend()
+    ada.resume()
+    ada.receive_offer("peer other\nsend audio 0", {})
+    assert world.connection("ada") is first
+    ada.receive_offer("peer third\nsend audio 0", {})
+    assert world.connection("ada") is first, "that was for its first offer only"
+    ada.suspend()
+    ada.resume()
+    ada.receive_offer("peer fourth\nsend video 0", {})
+    assert world.connection("ada") is not first
+    assert world.receives("grace") == {("ada", "video")}
+    assert world.receives("ada") == {("grace", "audio"), ("grace", "video")}
     await world.rooms.close()
 
 
