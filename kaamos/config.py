@@ -72,6 +72,7 @@ class Rooms(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ttl_s: Seconds = 24 * 3600.0  # after the last activity
     max_rooms: Count = 10_000
     max_participants: Count = 1_000  # in one room
+    resume_s: Seconds = 30.0  # a participant whose socket broke is kept; 0: not at all
 
 
 class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

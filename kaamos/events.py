@@ -37,6 +37,7 @@ class TrackInfo:
     track: str
     kind: str  # "audio" or "video"
     source: Source
+    muted: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +90,25 @@ class ParticipantLeft:
 
 
 @dataclass(frozen=True, slots=True)
+class TrackMuted:
+    """Somebody's track was muted or is heard and seen again."""
+
+    user_id: str  # who publishes it
+    track: str
+    muted: bool
+
+
+@dataclass(frozen=True, slots=True)
+class MessageSent:
+    """Somebody says something to you: to you alone if ``to`` is your id, to all others if it is None."""
+
+    sender: str
+    to: str | None
+    payload: object  # the room passes it on and does not look at it
+    sent_at: datetime  # aware, UTC
+
+
+@dataclass(frozen=True, slots=True)
 class OfferMade:
     """The server wants to change what your connection carries; answer with ``offer_id``."""
 
@@ -106,4 +126,6 @@ class AnswerMade:
     candidates: tuple[dict[str, str | int], ...]  # RTCIceCandidateInit
 
 
-RoomEvent = Joined | ParticipantList | ParticipantJoined | ParticipantLeft | OfferMade
+# What reads the same for everybody who hears it.
+News = ParticipantList | ParticipantJoined | ParticipantLeft | TrackMuted | MessageSent
+RoomEvent = Joined | News | OfferMade

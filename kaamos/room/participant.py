@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -31,6 +32,12 @@ logger = logging.getLogger(__name__)
 
 # Makes the connection of a participant, whose on_* methods are its callbacks.
 Connect = Callable[["Participant"], "PeerConnection"]
+
+# What rtc.transport says of a peer that ended the association itself.
+CLOSED_BY_PEER = "closed by peer"
+
+# The goodbye of a page's media may come before the end of its socket, which says that it may be back.
+RELOAD_S = 1.0
 
 # Characters of an SDP token (RFC 8866 section 9) that quote() would escape; it never escapes "_.-~".
 _TOKEN_CHARACTERS = "!#$&'*+^`{|}"
@@ -79,6 +86,9 @@ class Participant:
         self._is_in_description = False
         self._offers = 0
         self._last_offer: OfferMade | None = None  # until it is answered
+        self._had_connection = False
+        self._is_suspended = False  # its client cannot be reached
+        self._may_be_new_peer = False  # its client came back, and has not offered since
 
     @property
     def info(self) -> ParticipantInfo:
@@ -94,10 +104,15 @@ class Participant:
         Raises:
             RemoteProtocolError: INVALID_SDP, or GLARE while our own offer is out.
         """
+        if self._may_be_new_peer and self.connection and not self.connection.is_from_same_peer(sdp):
+            self.room.release(self)
+            self._are_tracks_changed = True
         if self.connection is None:
             self.connection = self._connect(self)
+            self._had_connection = True
         with self._description(sources):
             answer = self.connection.receive_offer(sdp)
+        self._may_be_new_peer = False
         sections = self.sections()
         if self._is_negotiated:
             self._play_waiting()
@@ -122,6 +137,53 @@ class Participant:
             self.connection.receive_answer(sdp)
         self._last_offer = None
         self._play_waiting()
+
+    def send(self, payload: object, to: str | None) -> None:
+        """Say something to the participant ``to``, or to all others.
+
+        Raises:
+            RemoteProtocolError: PARTICIPANT_NOT_FOUND.
+        """
+        self.room.relay(self, payload, to)
+
+    def mute(self, track_id: str, is_muted: bool) -> None:
+        """Mute or unmute a track, its own or, as host, anybody's; all are told if that is news.
+
+        Raises:
+            RemoteProtocolError: TRACK_NOT_FOUND or FORBIDDEN.
+        """
+        publication = self.room.publications.get(track_id)
+        if publication is None:
+            raise RemoteProtocolError(ErrorCode.TRACK_NOT_FOUND, "nobody here publishes this track")
+        if publication.publisher is not self and self.role is not Role.HOST:
+            raise RemoteProtocolError(ErrorCode.FORBIDDEN, "only a host mutes the tracks of others")
+        if publication.is_muted is not is_muted:
+            publication.is_muted = is_muted
+            self.room.announce_mute(publication)
+
+    def suspend(self) -> None:
+        """Go on without a client that hears us: media stays as it is, nothing is negotiated."""
+        self._is_suspended = True
+        self._last_offer = None
+        if self.connection is not None:
+            self.connection.suspend()
+
+    def resume(self) -> None:
+        """Go on with a client that came back, perhaps as a new peer: the page may have been loaded anew."""
+        self._is_suspended = False
+        self._may_be_new_peer = True
+        if self.connection is not None:
+            self.connection.resume()
+
+    @property
+    def last_received(self) -> float | None:
+        """Return when its media connection last heard of its peer, in monotonic seconds.
+
+        0.0 if never, or if the connection is gone; None if there never was one.
+        """
+        if self.connection is not None:
+            return self.connection.last_received
+        return 0.0 if self._had_connection else None
 
     def leave(self, reason: LeaveReason) -> None:
         """Leave the room; its client knows already."""
@@ -159,7 +221,11 @@ class Participant:
         for queue in self._waiting.values():
             queue.clear()
         connection, self.connection = self.connection, None
+        if connection is not None:
+            connection.silence()
         self._is_negotiated = False
+        self._are_candidates_told = False
+        self._last_offer = None
         return connection
 
     def sections(self) -> dict[str, SectionInfo]:
@@ -202,8 +268,24 @@ class Participant:
         logger.info("media connected", extra=self.log_ids)
 
     def on_closed(self, reason: str) -> None:
-        """Remove the participant whose connection could not be made or was lost."""
+        """Remove the participant whose connection could not be made or was lost.
+
+        A page that is loaded anew closes its connection, and may be back in a moment.
+        """
         logger.info("media connection lost: %s", reason, extra=self.log_ids)
+        if reason != CLOSED_BY_PEER:
+            self._remove(reason)
+            return
+        self.room.release(self)
+        self.room.announce_tracks()
+        if not self._is_suspended:
+            asyncio.get_running_loop().call_later(RELOAD_S, self._remove_unless_back, reason)
+
+    def _remove_unless_back(self, reason: str) -> None:
+        if self.connection is None and not self._is_suspended:
+            self._remove(reason)
+
+    def _remove(self, reason: str) -> None:
         if self.room.remove(self, LeaveReason.CONNECTION_LOST):
             self.on_removed(reason)
 

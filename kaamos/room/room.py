@@ -15,11 +15,13 @@ from kaamos.errors import ErrorCode, RemoteProtocolError
 from kaamos.events import (
     Joined,
     LeaveReason,
+    MessageSent,
     ParticipantJoined,
     ParticipantLeft,
     ParticipantList,
     Role,
     RoomEvent,
+    TrackMuted,
 )
 from kaamos.room.participant import Connect, Participant
 from kaamos.room.tracks import Publication
@@ -65,6 +67,7 @@ class Room:
         self.is_ad_hoc = is_ad_hoc  # made by a join, not asked for
         self.created_at = datetime.now(UTC)
         self.participants: dict[str, Participant] = {}  # by user id, in the order of coming
+        self.publications: dict[str, Publication] = {}  # everybody's, by track id
         self._rooms = rooms
         self._last_activity = rooms.clock()
 
@@ -124,7 +127,7 @@ class Room:
         if self._is_small:
             self._tell_everybody_the_list()
         else:
-            participant.outbox(self._list())
+            participant.outbox(self.everybody())
         logger.info(
             "joined as %s, one of %d", participant.role, len(self.participants), extra=participant.log_ids
         )
@@ -135,12 +138,7 @@ class Room:
         if self.participants.get(participant.user_id) is not participant:
             return False
         del self.participants[participant.user_id]
-        connection = participant.forget()
-        for publication in list(participant.publications.values()):
-            self.unpublish(publication)
-        participant.publications.clear()
-        if connection is not None:
-            self._rooms.close_later(connection.close())
+        self.release(participant)
         self._tell(self.participants.values(), ParticipantLeft(participant.user_id, reason))
         is_host_new = participant.role is Role.HOST and self._make_host()
         if self.participants and (is_host_new or self._is_small):
@@ -150,14 +148,25 @@ class Room:
             self._rooms.emptied(self)
         return True
 
+    def release(self, participant: Participant) -> None:
+        """Take from a participant its connection and all that it sends and receives."""
+        connection = participant.forget()
+        for publication in list(participant.publications.values()):
+            self.unpublish(publication)
+        participant.publications.clear()
+        if connection is not None:
+            self._rooms.close_later(connection.close())
+
     def publish(self, publication: Publication) -> None:
         """Let everybody but its publisher receive it."""
+        self.publications[publication.track_id] = publication
         for member in self.participants.values():
             if member is not publication.publisher:
                 member.subscribe(publication)
 
     def unpublish(self, publication: Publication) -> None:
         """Take it away from those who receive it."""
+        self.publications.pop(publication.track_id, None)
         for subscription in list(publication.subscriptions.values()):
             subscription.subscriber.unsubscribe(subscription)
 
@@ -173,6 +182,25 @@ class Room:
         if self._is_small:
             self._tell_everybody_the_list()
 
+    def announce_mute(self, publication: Publication) -> None:
+        """Tell everybody, its publisher too, whether a track is muted now."""
+        muted = TrackMuted(publication.publisher.user_id, publication.track_id, publication.is_muted)
+        self._tell(self.participants.values(), muted)
+
+    def relay(self, sender: Participant, payload: object, to: str | None) -> None:
+        """Pass on what a member says to one of the others, or to all of them.
+
+        Raises:
+            RemoteProtocolError: PARTICIPANT_NOT_FOUND where nobody here is called ``to``.
+        """
+        if to is None:
+            receivers = [member for member in self.participants.values() if member is not sender]
+        elif to in self.participants:
+            receivers = [self.participants[to]]
+        else:
+            raise RemoteProtocolError(ErrorCode.PARTICIPANT_NOT_FOUND, "nobody here has this user_id")
+        self._tell(receivers, MessageSent(sender.user_id, to, payload, datetime.now(UTC)))
+
     @property
     def _is_small(self) -> bool:
         return len(self.participants) <= SMALL_ROOM
@@ -184,11 +212,12 @@ class Room:
             return True
         return False
 
-    def _list(self) -> ParticipantList:
+    def everybody(self) -> ParticipantList:
+        """Return who is here."""
         return ParticipantList(tuple(member.info for member in self.participants.values()))
 
     def _tell_everybody_the_list(self) -> None:
-        self._tell(self.participants.values(), self._list())
+        self._tell(self.participants.values(), self.everybody())
 
     def _tell(self, members: Iterable[Participant], event: RoomEvent) -> None:
         # The same object for all: who puts it into words does it once.

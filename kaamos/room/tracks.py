@@ -41,12 +41,13 @@ class Publication:
     kind: Kind
     source: Source
     uptrack: UpTrackId
+    is_muted: bool = False
     subscriptions: dict[str, Subscription] = field(default_factory=dict)  # by the subscriber's user id
 
     @property
     def info(self) -> TrackInfo:
         """Return what others are told of it."""
-        return TrackInfo(self.publisher.user_id, self.track_id, self.kind.value, self.source)
+        return TrackInfo(self.publisher.user_id, self.track_id, self.kind.value, self.source, self.is_muted)
 
 
 @dataclass(slots=True, eq=False)

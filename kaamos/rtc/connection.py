@@ -24,6 +24,9 @@ GATHER_S = 0.05  # changes that come within this time go out in one offer
 ANSWER_TIMEOUT_S = 10.0  # then the offer is sent once more, and after as long again we give up
 MAX_SLOTS = {Kind.VIDEO: 16, Kind.AUDIO: 8}
 
+# A client that came back offers first if it has anything to change, and it gets this long to do so.
+RESUME_S = 0.2
+
 # Down-tracks live as long as the connection, because their SSRCs do.  A peer that refuses sections
 # and gets new ones instead may not make more than this of them.
 MAX_DOWN_TRACKS = 4 * sum(MAX_SLOTS.values())
@@ -107,6 +110,8 @@ class PeerConnection:
         self._timer: asyncio.TimerHandle | None = None  # for gathering, or for the answer
         self._is_started = False
         self._is_closed = False
+        self._is_suspended = False
+        self._is_resuming = False  # the timer is that of resume()
 
     def receive_offer(self, sdp: str) -> str:
         """Take an offer of the client and return the answer; ``events`` hears what it published.
@@ -117,6 +122,9 @@ class PeerConnection:
         """
         self._check_open()
         self._negotiator.receive_offer(sdp)
+        if self._is_resuming:
+            self._is_resuming = False
+            self._stop_timer()
         self._renew_wishes()
         answer = self._negotiator.create_answer()
         if not self.candidates:
@@ -158,6 +166,45 @@ class PeerConnection:
         self._negotiator.stop(slot)
         self._play_down(slot, None)
         self._plan_offer()
+
+    def suspend(self) -> None:
+        """Make no offers, because nobody would hear them; one that is out no longer stands."""
+        self._is_suspended = True
+        self._stop_timer()
+        self._negotiator.withdraw_offer()
+
+    def resume(self) -> None:
+        """Offer again what is needed, after the client's next offer or soon without it."""
+        self.suspend()
+        self._is_suspended = False
+        if not self._is_closed:
+            self._is_resuming = True
+            self._start_timer(RESUME_S, self._send_offer)
+
+    @property
+    def last_received(self) -> float:
+        """Return when the peer last proved itself, in monotonic seconds; 0.0 when it never did."""
+        return 0.0 if self._is_closed else self._engine.last_received(self._transport.id)
+
+    def is_from_same_peer(self, sdp: str) -> bool:
+        """Return whether a description has the peer's fingerprint as we know it.
+
+        Raises:
+            RemoteProtocolError: INVALID_SDP.
+        """
+        remote = self._negotiator.remote
+        description = Description.parse(sdp)
+        told = {
+            (fingerprint.algorithm, fingerprint.value)
+            for block in (description.session, *description.media)
+            for fingerprint in block.fingerprints
+        }
+        return remote is None or not told or not told.isdisjoint(remote.fingerprints)
+
+    def silence(self) -> None:
+        """Report nothing more; to be closed soon."""
+        self._is_closed = True
+        self._stop_timer()
 
     async def close(self) -> None:
         """Say goodbye and release everything.  May be called again, and after ``on_closed``."""
@@ -258,11 +305,12 @@ class PeerConnection:
 
     def _plan_offer(self) -> None:
         """Let an offer go out soon, if one is needed and none is out or planned."""
-        if self._timer is None and self._negotiator.needs_offer:
+        if self._timer is None and not self._is_suspended and self._negotiator.needs_offer:
             self._start_timer(GATHER_S, self._send_offer)
 
     def _send_offer(self) -> None:
         self._timer = None
+        self._is_resuming = False
         if self._negotiator.needs_offer:
             offer = self._negotiator.create_offer()
             self._start_timer(ANSWER_TIMEOUT_S, lambda: self._repeat_offer(offer))
@@ -283,6 +331,8 @@ class PeerConnection:
     # The end
 
     def _ended(self, reason: str) -> None:
+        if self._is_closed:
+            return
         self._is_closed = True
         self._stop_timer()
         self._events.on_closed(reason)

@@ -15,9 +15,10 @@ from kaamos.signaling import messages
 from kaamos.signaling.limits import AddressLimit, address_key
 from kaamos.signaling.messages import LimitsData, Welcome
 from kaamos.signaling.outbox import CLOSE_TIMEOUT_S
+from kaamos.signaling.presence import Presences
 from kaamos.signaling.rest import MAX_BODY_BYTES, RateLimited, Rest, problems
-from kaamos.signaling.session import CLOSE_GOING_AWAY, Session
-from kaamos.signaling.websocket import Announcer, Guard, Socket
+from kaamos.signaling.session import CLOSE_RESTART, Session
+from kaamos.signaling.websocket import Guard, Socket
 
 HEARTBEAT_S = 15.0
 
@@ -32,12 +33,12 @@ class Sockets:
         self._limits = config.limits
         self._rooms = rooms
         self._guard = guard
-        self._welcome = Welcome(
+        welcome = Welcome(
             config.ice.servers,
             LimitsData(config.limits.message_bytes, config.limits.messages_per_second),
             version,
         )
-        self._announcer = Announcer()
+        self._presences = Presences(resume_s=config.rooms.resume_s, welcome=welcome)
         self._most_pending = config.limits.ws_per_minute * PENDING_FACTOR
         self._failures = AddressLimit(config.limits.ws_per_minute)
         self._pending: Counter[str] = Counter()  # sockets without a join yet, by address
@@ -54,6 +55,7 @@ class Sockets:
         ws: web.WebSocketResponse[Literal[False]] = web.WebSocketResponse(
             timeout=CLOSE_TIMEOUT_S,
             heartbeat=HEARTBEAT_S,
+            autoping=False,  # pongs are signs of life that we want to see
             compress=False,
             decode_text=False,  # the decoder takes bytes, and tells the client what is wrong with them
             # Up to twice our limit is read, to say why it is refused; more is not.
@@ -82,8 +84,7 @@ class Sockets:
                 now=now,
             ),
             max_message_bytes=self._limits.message_bytes,
-            welcome=self._welcome,
-            announcer=self._announcer,
+            presences=self._presences,
             on_joined=lambda: self._not_pending(address),
         )
         self._sockets.add(socket)
@@ -108,6 +109,7 @@ class Sockets:
     async def close(self) -> None:
         """Let no client in any more, tell all that the server goes away, and wait until they are gone."""
         self._is_draining = True
+        self._presences.close()
         for socket in self._sockets:
             _say_goodbye(socket)
         if self._sockets:
@@ -189,7 +191,7 @@ def make_app(config: Config, rooms: Rooms, sockets: Sockets, guard: Guard) -> we
 
 def _say_goodbye(socket: Socket) -> None:
     error = messages.error(ErrorCode.SERVER_DRAINING, "the server is stopping")
-    socket.close(CLOSE_GOING_AWAY, "the server is stopping", error)
+    socket.close(CLOSE_RESTART, "the server is stopping", error)
 
 
 def _why(error: OSError) -> str:

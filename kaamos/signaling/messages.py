@@ -20,6 +20,8 @@ from kaamos.errors import ErrorCode, RemoteProtocolError
 from kaamos.events import (
     AnswerMade,
     Joined,
+    MessageSent,
+    News,
     OfferMade,
     ParticipantInfo,
     ParticipantJoined,
@@ -29,6 +31,7 @@ from kaamos.events import (
     SectionInfo,
     Source,
     TrackInfo,
+    TrackMuted,
 )
 
 MessageId = str | int
@@ -38,6 +41,8 @@ MAX_USER_ID_CHARS = 128
 MAX_NAME_CHARS = 128
 MAX_SECTIONS = 256  # in a `tracks` map; a description has fewer
 MAX_MID_CHARS = 64
+MAX_TRACK_CHARS = 64
+MAX_TICKET_CHARS = 128
 MAX_CANDIDATE_CHARS = 1024  # a long one with ufrag and network cost has about 200
 
 
@@ -60,12 +65,24 @@ class DecodeError(RemoteProtocolError):
 # Client to server.
 
 
+UserId = Annotated[str, Meta(min_length=1, max_length=MAX_USER_ID_CHARS)]
+
+
+class Resume(Struct, frozen=True):
+    """I was here before, and my socket broke."""
+
+    session: Annotated[str, Meta(max_length=MAX_TICKET_CHARS)]
+    token: Annotated[str, Meta(max_length=MAX_TICKET_CHARS)]
+    last_seq: Annotated[int, Meta(ge=0, le=2**53)]  # of the last message that came
+
+
 class Join(Struct, frozen=True):
     """Let me in; the first message of a socket."""
 
-    user_id: Annotated[str, Meta(min_length=1, max_length=MAX_USER_ID_CHARS)] | None = None
+    user_id: UserId | None = None
     name: Annotated[str, Meta(max_length=MAX_NAME_CHARS)] | None = None
     room_id: str | None = None
+    resume: Resume | None = None
 
 
 class TrackHint(Struct, frozen=True):
@@ -103,6 +120,20 @@ class IceCandidate(Struct, frozen=True, rename="camel"):
     sdp_m_line_index: Annotated[int, Meta(ge=0, le=65535)] | None = None
 
 
+class Message(Struct, frozen=True):
+    """Chat, or whatever else a client tells the others."""
+
+    payload: msgspec.Raw  # JSON of any kind, passed on as it came
+    to: UserId | None = None  # one participant; None or "all": all others
+
+
+class Mute(Struct, frozen=True):
+    """A track is not to be heard or seen, or is again."""
+
+    track: Annotated[str, Meta(max_length=MAX_TRACK_CHARS)]
+    muted: bool
+
+
 class Leave(Struct, frozen=True):
     """I go."""
 
@@ -111,13 +142,15 @@ class Ping(Struct, frozen=True):
     """Are you there?"""
 
 
-ClientMessage = Join | Offer | Answer | IceCandidate | Leave | Ping
+ClientMessage = Join | Offer | Answer | IceCandidate | Message | Mute | Leave | Ping
 
 CLIENT_TYPES: Mapping[str, type[ClientMessage]] = {
     "join": Join,
     "offer": Offer,
     "answer": Answer,
     "ice-candidate": IceCandidate,
+    "message": Message,
+    "mute": Mute,
     "leave": Leave,
     "ping": Ping,
 }
@@ -142,9 +175,11 @@ def decode(text: str | bytes) -> Incoming:
     frame = _json_object(text)
     id = _id(frame.get("id"))
     try:
-        return _decode_frame(frame, id)
+        return _decode_frame(frame, id, text)
     except msgspec.ValidationError as error:
         raise DecodeError(ErrorCode.BAD_MESSAGE, str(error)[:200], id) from None
+    except RecursionError:
+        raise DecodeError(ErrorCode.BAD_MESSAGE, "nested too deeply", id) from None
     except RemoteProtocolError as error:
         raise DecodeError(error.code, error.message, id) from None
 
@@ -169,7 +204,7 @@ def _id(value: object) -> MessageId | None:
     raise DecodeError(ErrorCode.BAD_MESSAGE, f"id is a text up to {MAX_ID_CHARS} characters or an integer")
 
 
-def _decode_frame(frame: dict[str, Any], id: MessageId | None) -> Incoming:
+def _decode_frame(frame: dict[str, Any], id: MessageId | None, text: str | bytes) -> Incoming:
     name = frame.get("type")
     if not isinstance(name, str):
         raise RemoteProtocolError(ErrorCode.BAD_MESSAGE, "type is missing or no text")
@@ -193,7 +228,10 @@ def _decode_frame(frame: dict[str, Any], id: MessageId | None) -> Incoming:
         if "candidate" in frame:
             dialect |= Dialect.TOP_LEVEL_CANDIDATE
         return Incoming(_ice_candidate(frame, data), id, dialect)
-    return Incoming(msgspec.convert({}, CLIENT_TYPES[name]), id, dialect)
+    if name == "message":
+        return Incoming(_message(frame, data, text), id, dialect)
+    fields = _lifted(frame, data, ("track", "muted")) if name == "mute" else {}
+    return Incoming(msgspec.convert(fields, CLIENT_TYPES[name]), id, dialect)
 
 
 def _lifted(frame: dict[str, Any], data: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
@@ -203,7 +241,7 @@ def _lifted(frame: dict[str, Any], data: dict[str, Any], names: tuple[str, ...])
 
 
 def _join(frame: dict[str, Any], data: dict[str, Any]) -> Join:
-    fields = _lifted(frame, data, ("user_id", "name", "room_id"))
+    fields = _lifted(frame, data, ("user_id", "name", "room_id", "resume"))
     user_id = fields.get("user_id")
     if isinstance(user_id, int) and not isinstance(user_id, bool):
         fields["user_id"] = user_id = _decimal(user_id)
@@ -212,6 +250,26 @@ def _join(frame: dict[str, Any], data: dict[str, Any]) -> Join:
             ErrorCode.BAD_MESSAGE, "user_id has no control characters and no space at its ends"
         )
     return msgspec.convert(fields, Join)
+
+
+class _Payload(Struct):
+    payload: msgspec.Raw | UnsetType = UNSET
+
+
+class _PayloadFrame(_Payload):
+    data: _Payload | None = None
+
+
+def _message(frame: dict[str, Any], data: dict[str, Any], text: str | bytes) -> Message:
+    # Read once more, for the payload's own text: whatever is in it, nothing of it is lost or built anew.
+    outer = msgspec.json.decode(text, type=_PayloadFrame)
+    payload = outer.payload if outer.data is None or outer.data.payload is UNSET else outer.data.payload
+    if payload is UNSET:
+        raise RemoteProtocolError(ErrorCode.BAD_MESSAGE, "payload is missing")
+    to = _lifted(frame, data, ("to",)).get("to")
+    if isinstance(to, int) and not isinstance(to, bool):
+        to = _decimal(to)
+    return Message(payload, None if to == "all" else msgspec.convert(to, UserId | None))
 
 
 def _decimal(number: int) -> str:
@@ -291,6 +349,9 @@ class JoinData(Struct, frozen=True):
     name: str
     role: Role
     room_id: str
+    session: str
+    resume_token: str
+    resumed: bool
     ice_servers: tuple[IceServer, ...]
     limits: LimitsData
     server: ServerData
@@ -307,6 +368,21 @@ class ParticipantLeftData(Struct, frozen=True):
 
     user_id: str
     reason: str
+
+
+class MutedData(Struct, frozen=True):
+    """A track was muted, or is no longer."""
+
+    user_id: str
+    track: str
+    muted: bool
+
+
+class MessageData(Struct, frozen=True, omit_defaults=True):
+    """What somebody says."""
+
+    payload: object
+    to: str | UnsetType = UNSET
 
 
 class ParticipantsData(Struct, frozen=True):
@@ -354,6 +430,7 @@ class Frame(Struct, frozen=True, omit_defaults=True):
     data: Struct | Mapping[str, str | int]
     id: MessageId | UnsetType = UNSET
     from_: str | UnsetType = msgspec.field(name="from", default=UNSET)
+    timestamp: str | UnsetType = UNSET
     sdp: str | UnsetType = UNSET
     candidate: Mapping[str, str | int] | UnsetType = UNSET
 
@@ -365,6 +442,15 @@ class Welcome:
     ice_servers: tuple[IceServer, ...]
     limits: LimitsData
     version: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ticket:
+    """What a client shows to come back, and whether it has just done so."""
+
+    session: str
+    token: str
+    is_resumed: bool = False
 
 
 def encode(frame: Frame) -> str:
@@ -382,7 +468,7 @@ def pong(id: MessageId | None) -> Frame:
     return Frame("pong", EmptyData(), _or_unset(id))
 
 
-def acknowledgement(event: Joined, welcome: Welcome, id: MessageId | None) -> list[Frame]:
+def acknowledgement(event: Joined, welcome: Welcome, ticket: Ticket, id: MessageId | None) -> list[Frame]:
     """Return the answer to a join, and ``allow`` for a guest, which old clients wait for."""
     you = event.you
     data = JoinData(
@@ -391,6 +477,9 @@ def acknowledgement(event: Joined, welcome: Welcome, id: MessageId | None) -> li
         name=you.name,
         role=you.role,
         room_id=event.room_id,
+        session=ticket.session,
+        resume_token=ticket.token,
+        resumed=ticket.is_resumed,
         ice_servers=welcome.ice_servers,
         limits=welcome.limits,
         server=ServerData(welcome.version),
@@ -401,7 +490,7 @@ def acknowledgement(event: Joined, welcome: Welcome, id: MessageId | None) -> li
     return frames
 
 
-def news(event: ParticipantList | ParticipantJoined | ParticipantLeft) -> list[Frame]:
+def news(event: News) -> list[Frame]:
     """Return what everybody hears in the same words, whatever their dialect."""
     match event:
         case ParticipantList(participants):
@@ -414,6 +503,11 @@ def news(event: ParticipantList | ParticipantJoined | ParticipantLeft) -> list[F
                 Frame("participant-left", ParticipantLeftData(user_id, reason.value)),
                 Frame("leave", UserData(user_id), from_=user_id),
             ]
+        case TrackMuted(user_id, track, muted):
+            return [Frame("mute", MutedData(user_id, track, muted))]
+        case MessageSent(sender, to, payload, sent_at):
+            data = MessageData(payload, UNSET if to is None else to)
+            return [Frame("message", data, from_=sender, timestamp=timestamp(sent_at))]
 
 
 def offer(event: OfferMade, dialect: Dialect) -> Frame:
@@ -448,7 +542,7 @@ def _section(section: SectionInfo) -> SectionData:
 
 
 def _track(track: TrackInfo) -> TrackData:
-    return TrackData(track.track, track.kind, track.source)
+    return TrackData(track.track, track.kind, track.source, track.muted)
 
 
 def _participant(info: ParticipantInfo) -> ParticipantData:

@@ -12,10 +12,11 @@ from kaamos.signaling.limits import TokenBucket
 from kaamos.signaling.messages import ClientMessage, DecodeError, Dialect, Frame, Join, MessageId
 
 CLOSE_NORMAL = 1000
-CLOSE_GOING_AWAY = 1001
 CLOSE_TOO_LARGE = 1009
 CLOSE_INTERNAL = 1011
+CLOSE_RESTART = 1012
 CLOSE_JOIN_TIMEOUT = 4008
+CLOSE_REPLACED = 4009
 CLOSE_RATE_LIMITED = 4029
 CLOSE_SLOW_CONSUMER = 4030
 

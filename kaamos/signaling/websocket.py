@@ -8,31 +8,35 @@ from typing import Literal
 from aiohttp import WSMsgType, web
 
 from kaamos.errors import ErrorCode, RemoteProtocolError
-from kaamos.events import Joined, LeaveReason, OfferMade, RoomEvent, Source
-from kaamos.room.participant import Participant
+from kaamos.events import LeaveReason, Source
 from kaamos.room.room import Rooms
 from kaamos.signaling import messages
 from kaamos.signaling.logs import LOG_IDS
+from kaamos.signaling.mailbox import Mailbox
 from kaamos.signaling.messages import (
     Answer,
     ClientMessage,
+    Dialect,
     Frame,
     IceCandidate,
     Join,
     Leave,
+    Message,
     MessageId,
+    Mute,
     Offer,
     Ping,
     TrackHint,
-    Welcome,
 )
 from kaamos.signaling.outbox import Outbox
+from kaamos.signaling.presence import Presence, Presences
 from kaamos.signaling.session import (
     CLOSE_INTERNAL,
     CLOSE_NORMAL,
+    CLOSE_REPLACED,
     CLOSE_TOO_LARGE,
     Close,
-    Event,
+    Deliver,
     Reply,
     Session,
 )
@@ -41,22 +45,6 @@ logger = logging.getLogger(__name__)
 
 # Runs work and returns its result, or None if it failed in a way nobody foresaw (server.py has the only one).
 Guard = Callable[[Awaitable[object]], Awaitable[object]]
-
-
-class Announcer:
-    """Puts what a room tells all of its members into words once."""
-
-    def __init__(self) -> None:
-        self._event: RoomEvent | None = None
-        self._texts: list[str] = []
-
-    def texts(self, event: RoomEvent) -> list[str]:
-        """Return the frames of an event that reads the same for everybody."""
-        if event is not self._event:
-            assert not isinstance(event, Joined | OfferMade), "these are for one client"
-            self._event = event
-            self._texts = [messages.encode(frame) for frame in messages.news(event)]
-        return self._texts
 
 
 class Socket:
@@ -71,8 +59,7 @@ class Socket:
         rooms: Rooms,
         session: Session,
         max_message_bytes: int,
-        welcome: Welcome,
-        announcer: Announcer,
+        presences: Presences,
         on_joined: Callable[[], None],
     ) -> None:
         self.has_joined = False  # at any time
@@ -81,28 +68,31 @@ class Socket:
         self._rooms = rooms
         self._session = session
         self._max_message_bytes = max_message_bytes
-        self._welcome = welcome
-        self._announcer = announcer
+        self._presences = presences
         self._on_joined = on_joined
         self._outbox = Outbox(ws, transport)
-        self._participant: Participant | None = None
-        self._join_id: MessageId | None = None
+        self.mailbox = Mailbox()  # of the session; of this socket before it has joined one
+        self._presence: Presence | None = None
         self._loop = asyncio.get_running_loop()
 
     async def run(self, guard: Guard) -> None:
-        """Serve the client until its socket is closed; it leaves the room with it."""
+        """Serve the client until its socket is closed; unless that was in order, it may come back."""
         timeout = self._session.next_timeout()
         timer = self._loop.call_at(timeout, self._handle_timeout) if timeout is not None else None
         writer = self._loop.create_task(self._outbox.run())
         try:
             if await guard(self._read()) is None:
-                self._fail("internal error")
+                self.fail("internal error")
         finally:
             if timer is not None:
                 timer.cancel()
             self._session.end()
             has_left = self._ws.close_code == CLOSE_NORMAL and not self._outbox.is_closing
-            self._leave(LeaveReason.LEFT if has_left else LeaveReason.DISCONNECTED)
+            presence = self._current_presence()
+            if presence is not None and has_left:
+                presence.leave(LeaveReason.LEFT)
+            elif presence is not None:
+                presence.detach()
             self._outbox.close(CLOSE_NORMAL, "")
             await writer
 
@@ -116,43 +106,53 @@ class Socket:
     async def _read(self) -> bool:
         try:
             async for frame in self._ws:
+                presence = self._current_presence()
+                if presence is not None:
+                    presence.note_life()
                 if frame.type is WSMsgType.TEXT or frame.type is WSMsgType.BINARY:
-                    self._receive(frame.type is WSMsgType.TEXT, frame.data)
-                else:
+                    await self._receive(frame.type is WSMsgType.TEXT, frame.data)
+                elif frame.type is WSMsgType.PING:
+                    await self._ws.pong(frame.data)
+                elif frame.type is not WSMsgType.PONG:
                     break  # the frame was broken or far too large; aiohttp has closed
         except ConnectionError:
             logger.debug("socket lost")
         return True
 
-    def _receive(self, is_text: bool, data: bytes) -> None:
+    async def _receive(self, is_text: bool, data: bytes) -> None:
         now = self._loop.time()
         if self._max_message_bytes and len(data) > self._max_message_bytes:
             error = messages.error(ErrorCode.MESSAGE_TOO_LARGE, f"at most {self._max_message_bytes} bytes")
             self.close(CLOSE_TOO_LARGE, "message too large", error)
-        else:
-            self._act(self._session.receive(data, now) if is_text else self._session.receive_binary(now))
+            return
+        for event in self._session.receive(data, now) if is_text else self._session.receive_binary(now):
+            if not isinstance(event, Deliver):
+                self._act(event)
+                continue
+            try:
+                # Until a join is decided nothing more is read.
+                if isinstance(event.message, Join):
+                    await self._join(event.message, event.id)
+                else:
+                    self._deliver(event.message, event.id)
+            except RemoteProtocolError as error:
+                self._send(messages.error(error.code, error.message, event.id))
 
     def _handle_timeout(self) -> None:
-        self._act(self._session.handle_timeout(self._loop.time()))
+        for event in self._session.handle_timeout(self._loop.time()):
+            assert not isinstance(event, Deliver)
+            self._act(event)
 
-    def _act(self, events: list[Event]) -> None:
-        for event in events:
-            if isinstance(event, Reply):
-                self._send(event.frame)
-            elif isinstance(event, Close):
-                self._outbox.close(event.code, event.reason)
-            else:
-                try:
-                    self._deliver(event.message, event.id)
-                except RemoteProtocolError as error:
-                    self._send(messages.error(error.code, error.message, event.id))
+    def _act(self, event: Reply | Close) -> None:
+        if isinstance(event, Reply):
+            self._send(event.frame)
+        else:
+            self._outbox.close(event.code, event.reason)
 
     def _deliver(self, message: ClientMessage, id: MessageId | None) -> None:
-        if isinstance(message, Join):
-            self._join(message, id)
-            return
-        participant = self._participant
-        assert participant is not None, "the session lets nothing else pass before a join"
+        presence = self._current_presence()
+        assert presence is not None, "the session lets nothing else pass before a join"
+        participant = presence.participant
         match message:
             case Offer(sdp, tracks):
                 answer = participant.receive_offer(sdp, _sources(tracks))
@@ -162,50 +162,74 @@ class Socket:
                 participant.receive_answer(sdp, _sources(tracks), None if id is None else str(id))
             case IceCandidate():
                 pass  # checked by the decoder; peers are learned from their own checks
+            case Message(payload, to):
+                participant.send(payload, to)
+            case Mute(track, muted):
+                participant.mute(track, muted)
             case Ping():
                 self._send(messages.pong(id))
             case Leave():
-                self._leave(LeaveReason.LEFT)
+                presence.leave(LeaveReason.LEFT)
                 self.close(CLOSE_NORMAL, "left")
 
-    def _join(self, join: Join, id: MessageId | None) -> None:
+    async def _join(self, join: Join, id: MessageId | None) -> None:
         if join.room_id is not None and join.room_id != self._room_id:
             raise RemoteProtocolError(ErrorCode.BAD_MESSAGE, "room_id is not the room of this socket")
-        self._join_id = id
+        if join.resume is not None:
+            self._presences.resume(self._room_id, join.resume, self, id)
+            return
         room = self._rooms.enter(self._room_id)
-        self._participant = room.join(join.user_id, join.name, outbox=self._tell, on_removed=self._removed)
+        holder = room.participants.get(join.user_id) if join.user_id is not None else None
+        if holder is not None:
+            await self._presences.make_way(holder)
+            if self._outbox.is_closing:
+                return
+            room = self._rooms.enter(self._room_id)
+        self.adopt(self._presences.join(room, join, self, id), Dialect(0))
+
+    def adopt(self, presence: Presence, dialect: Dialect) -> None:
+        """Carry a presence from now on; its client has shown ``dialect`` before."""
+        self._presence = presence
+        self.mailbox = presence.mailbox
         self._session.joined()
+        self._session.dialect |= dialect
         if not self.has_joined:
             self.has_joined = True
             self._on_joined()
-        LOG_IDS.set(self._participant.log_ids)
+        LOG_IDS.set(presence.participant.log_ids)
 
-    def _tell(self, event: RoomEvent) -> None:
-        """Pass on what the room says."""
-        if isinstance(event, Joined):
-            for frame in messages.acknowledgement(event, self._welcome, self._join_id):
-                self._send(frame)
-        elif isinstance(event, OfferMade):
-            self._send(messages.offer(event, self._session.dialect))
-        else:
-            for text in self._announcer.texts(event):
-                self._outbox.push(text)
-
-    def _removed(self, reason: str) -> None:
-        """Tell the client that the room has removed it, because its media connection failed."""
-        self._participant = None
-        self._fail(f"media connection lost: {reason}")
-
-    def _fail(self, reason: str) -> None:
+    def fail(self, reason: str) -> None:
+        """Close the socket because something failed on our side."""
         self.close(CLOSE_INTERNAL, "internal error", messages.error(ErrorCode.INTERNAL, reason))
 
-    def _leave(self, reason: LeaveReason) -> None:
-        participant, self._participant = self._participant, None
-        if participant is not None:
-            participant.leave(reason)
+    def replace(self) -> None:
+        """Close the socket because its client, or one with its id, has another."""
+        self.close(CLOSE_REPLACED, "replaced by the same identity")
+
+    async def ping(self) -> None:
+        """Ask for a sign of life.  Raises ConnectionError where the socket is gone."""
+        await self._ws.ping()
+
+    def push(self, text: str) -> None:
+        """Queue a numbered frame."""
+        self._outbox.push(text)
+
+    @property
+    def dialect(self) -> Dialect:
+        """Return the forms that the client reads."""
+        return self._session.dialect
+
+    def _current_presence(self) -> Presence | None:
+        """Return the presence that this socket carries still."""
+        presence = self._presence
+        return presence if presence is not None and presence.socket is self else None
 
     def _send(self, frame: Frame) -> None:
-        self._outbox.push(messages.encode(frame))
+        presence = self._current_presence()
+        if presence is not None:
+            presence.send(frame)
+        else:
+            self.push(self.mailbox.number(messages.encode(frame), is_kept=False))
 
 
 def _sources(tracks: dict[str, TrackHint]) -> dict[str, Source]:

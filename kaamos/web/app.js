@@ -7,6 +7,7 @@ import { RoomClient } from "./client.js";
 
 const STATUS_FADES_AFTER_MS = 3000;
 const WIDEST = 16 / 9;
+const MOST_CHAT_LINES = 500;
 
 /**
  * The element with an id, of the class that the page gives it.
@@ -34,7 +35,12 @@ const page = {
   listen: element("listen", HTMLButtonElement),
   microphone: element("microphone", HTMLButtonElement),
   camera: element("camera", HTMLButtonElement),
+  chatButton: element("chat-button", HTMLButtonElement),
   leave: element("leave", HTMLButtonElement),
+  chat: element("chat", HTMLElement),
+  chatLog: element("chat-log", HTMLElement),
+  chatForm: element("chat-form", HTMLFormElement),
+  chatInput: element("chat-input", HTMLInputElement),
   ended: element("ended", HTMLElement),
   endedTitle: element("ended-title", HTMLElement),
   endedReason: element("ended-reason", HTMLElement),
@@ -59,7 +65,20 @@ class Tile {
     this.video.srcObject = this.stream;
     this.label = document.createElement("span");
     this.label.className = "name";
-    this.root.append(this.initial, this.video, this.label);
+    this.mark = document.createElement("span");
+    this.mark.className = "muted-mark";
+    this.mark.title = "Microphone is off";
+    this.mark.setAttribute("role", "img");
+    this.mark.ariaLabel = this.mark.title;
+    this.mark.append(...[...page.microphone.children].map((icon) => icon.cloneNode(true)));
+    this.root.append(this.initial, this.video, this.label, this.mark);
+  }
+
+  /** Show whether microphone and camera are off. */
+  showMutes() {
+    const userId = this.root.dataset.user ?? "";
+    this.root.classList.toggle("is-silent", client.isMuted(userId, "audio"));
+    this.root.classList.toggle("is-dark", client.isMuted(userId, "video"));
   }
 
   /** @param {Participant} person */
@@ -122,6 +141,7 @@ function showPeople(people) {
   for (const person of people) {
     const tile = tileOf(person.user_id);
     tile.show(person);
+    tile.showMutes();
     if (!tile.root.isConnected) page.stage.append(tile.root);
   }
   page.alone.hidden = people.length > 0;
@@ -190,6 +210,9 @@ function end(title, reason) {
   page.again.focus();
 }
 
+/** What shows the state of a button, by the kind that it switches. */
+const switches = { audio: () => {}, video: () => {} };
+
 /**
  * Let a button switch what we send of one kind; pressed means on.
  * @param {HTMLButtonElement} button
@@ -202,17 +225,63 @@ function bindSwitch(button, track, kind) {
   button.title = button.ariaLabel;
   button.disabled = !track;
   if (!track) return;
-  const show = () => {
+  const show = (switches[kind] = () => {
     button.ariaPressed = String(track.enabled);
     button.title = `${thing} is ${track.enabled ? "on" : "off"}`;
     if (kind === "video") page.self.classList.toggle("is-dark", !track.enabled);
-  };
+  });
   button.onclick = () => {
     client.setEnabled(kind, !track.enabled);
     show();
   };
   show();
 }
+
+// --- chat ------------------------------------------------------------------------
+
+/**
+ * @param {string} who
+ * @param {string} text
+ * @param {Date} when
+ */
+function showMessage(who, text, when) {
+  const line = document.createElement("p");
+  const name = document.createElement("b");
+  const time = document.createElement("time");
+  name.textContent = who;
+  time.dateTime = when.toISOString();
+  time.textContent = when.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
+  line.append(name, " ", time, document.createElement("br"), text);
+  page.chatLog.append(line);
+  while (page.chatLog.childElementCount > MOST_CHAT_LINES) page.chatLog.firstElementChild?.remove();
+  page.chatLog.scrollTop = page.chatLog.scrollHeight;
+  page.chatButton.classList.toggle("has-news", Boolean(page.chat.hidden));
+}
+
+/** @param {boolean} isShown */
+function showChat(isShown) {
+  page.chat.hidden = !isShown;
+  page.chatButton.ariaExpanded = String(isShown);
+  page.call.classList.toggle("has-chat", isShown);
+  arrange();
+  page.chatButton.classList.remove("has-news");
+  if (isShown) page.chatInput.focus();
+}
+
+page.chatButton.onclick = () => showChat(Boolean(page.chat.hidden));
+page.chat.onkeydown = ({ key }) => {
+  if (key !== "Escape") return;
+  showChat(false);
+  page.chatButton.focus();
+};
+page.chatForm.onsubmit = (event) => {
+  event.preventDefault();
+  const text = page.chatInput.value.trim();
+  if (!text) return;
+  client.say({ text });
+  showMessage("You", text, new Date());
+  page.chatInput.value = "";
+};
 
 // --- camera, microphone, name ----------------------------------------------------
 
@@ -247,16 +316,59 @@ function chooseName() {
   }
 }
 
+/** Who we were in this room before the page was loaded anew. @returns {import("./client.js").Ticket | null} */
+function keptTicket() {
+  try {
+    return JSON.parse(sessionStorage.getItem(ticketKey()) ?? "null");
+  } catch {
+    return null;
+  }
+}
+
+/** The tab keeps it, and no other: who closes the tab and comes back is somebody new. */
+function keepTicket() {
+  try {
+    if (client.ticket) sessionStorage.setItem(ticketKey(), JSON.stringify(client.ticket));
+    else sessionStorage.removeItem(ticketKey());
+  } catch {
+    // storage is switched off: a reload comes back as somebody new
+  }
+}
+
+function ticketKey() {
+  return `kaamos.ticket.${room}`;
+}
+
 // --- the call ----------------------------------------------------------------------
 
 const room = decodeURIComponent(location.pathname.split("/").filter(Boolean).pop() ?? "");
 const socketScheme = location.protocol === "https:" ? "wss" : "ws";
-const client = new RoomClient(`${socketScheme}://${location.host}/ws/${encodeURIComponent(room)}`, chooseName());
+const client = new RoomClient(
+  `${socketScheme}://${location.host}/ws/${encodeURIComponent(room)}`,
+  chooseName(),
+  keptTicket(),
+);
 Object.assign(window, { kaamos: client });
 
 client.on("participants", showPeople);
-client.on("track", (track) => tileOf(track.user_id).add(track));
+client.on("joined", keepTicket);
+client.on("closed", keepTicket);
+client.on("reconnecting", () => say("The connection to the server broke. Reconnecting …"));
+window.addEventListener("pagehide", keepTicket);
+client.on("track", (track) => {
+  tileOf(track.user_id).add(track);
+  tileOf(track.user_id).showMutes();
+});
 client.on("trackended", (track) => tiles.get(track.user_id)?.remove(track));
+client.on("mute", ({ user_id }) => {
+  if (user_id !== client.userId) return tiles.get(user_id)?.showMutes();
+  switches.audio();
+  switches.video();
+});
+client.on("message", ({ from, payload, timestamp }) => {
+  if (typeof payload?.text !== "string") return; // other clients may have more to say than chat
+  showMessage(client.participants.get(from)?.name || "Guest", payload.text, new Date(timestamp));
+});
 client.on("connection", showConnection);
 client.on("error", ({ code, message }) => say(code === "CLIENT" ? "This browser could not follow the call" : message));
 
@@ -292,6 +404,7 @@ async function start() {
   await client.join();
   say("Connecting …");
   client.publish(media);
+  client.on("joined", ({ resumed }) => say(resumed ? "You are back in the call" : "Connecting …", resumed));
 }
 
 /** @param {MediaStream | null} media */

@@ -14,6 +14,7 @@ from kaamos.events import (
     AnswerMade,
     Joined,
     LeaveReason,
+    MessageSent,
     OfferMade,
     ParticipantInfo,
     ParticipantJoined,
@@ -23,9 +24,10 @@ from kaamos.events import (
     SectionInfo,
     Source,
     TrackInfo,
+    TrackMuted,
 )
 from kaamos.signaling import messages, rest
-from kaamos.signaling.messages import Dialect, Frame, LimitsData, Welcome
+from kaamos.signaling.messages import Dialect, Frame, LimitsData, Ticket, Welcome
 from tests.support.signaling_client import site
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
@@ -98,10 +100,14 @@ def all_frames() -> list[Frame]:
     sections = {"0": SectionInfo(track, track)}
     candidate: dict[str, str | int] = {"candidate": "candidate:…", "sdpMid": "0", "sdpMLineIndex": 0}
     return [
-        *messages.acknowledgement(Joined("room", ada), Welcome((), LimitsData(1, 1), "1"), None),
+        *messages.acknowledgement(
+            Joined("room", ada), Welcome((), LimitsData(1, 1), "1"), Ticket("SE_1", "t"), None
+        ),
         *messages.news(ParticipantList((ada,))),
         *messages.news(ParticipantJoined(ada)),
         *messages.news(ParticipantLeft("ada", LeaveReason.LEFT)),
+        *messages.news(TrackMuted("ada", "TR_1", True)),
+        *messages.news(MessageSent("ada", "grace", "hello", datetime.now(UTC))),
         messages.offer(OfferMade("offer-1", "v=0", sections), Dialect(0)),
         *messages.answer(AnswerMade("v=0", sections, (candidate,)), Dialect(0), None),
         messages.error(ErrorCode.GLARE, "…"),

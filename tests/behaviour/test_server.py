@@ -83,7 +83,7 @@ async def test_a_signal_stops_in_order_and_clients_are_told(signum: signal.Signa
         client = Client(await session.ws_connect(server.socket("room")))
         await client.join("ada")
         server.process.send_signal(signum)
-        assert await client.closed() == 1001
+        assert await client.closed() == 1012
         assert client.heard[-1]["data"]["code"] == "SERVER_DRAINING"
         async with asyncio.timeout(PATIENCE_S):
             assert await server.process.wait() == 0

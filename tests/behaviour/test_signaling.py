@@ -14,6 +14,8 @@ from tests.support.signaling_client import PATIENCE_S, site, until
 
 CANDIDATE = "candidate:1 1 UDP 2122252543 192.168.1.5 54321 typ host"
 
+KEEP_NOBODY: dict[str, object] = {"resume_s": 0}
+
 UPGRADE = (
     b"GET /ws/room HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
     b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\n\r\n"
@@ -55,6 +57,21 @@ async def test_an_offer_is_answered_under_its_id_and_our_candidates_follow_once(
         await ada.say("offer", {"sdp": "send audio 0"}, id="c-2")
         assert (await ada.hear("answer"))["id"] == "c-2"
         assert [message["type"] for message in await ada.hear_all()] == []
+
+
+async def test_every_message_of_the_server_is_numbered_one_after_another() -> None:
+    async with site() as served:
+        ada = await served.connect()
+        await ada.say("ping")
+        await ada.error()
+        await ada.join("ada")
+        grace = await served.published("grace")
+        await served.joined("edsger")
+        await grace.say("message", {"payload": "hello"})
+        await ada.hear("message")
+        for client in (ada, grace):
+            await client.hear_all()
+            assert [message["seq"] for message in client.heard] == list(range(1, len(client.heard) + 1))
 
 
 # Forms of the original clients.
@@ -167,6 +184,44 @@ async def test_crossing_offers_and_text_that_is_no_sdp_are_named() -> None:
         assert await ada.error() == "GLARE"
 
 
+# Messages and mutes.
+
+
+async def test_chat_reaches_all_others_or_one_and_says_from_whom_and_when() -> None:
+    async with site() as served:
+        ada, grace, edsger = [await served.joined(name) for name in ("ada", "grace", "edsger")]
+        await ada.say("message", {"payload": {"text": "hello"}}, **{"from": "mallory", "timestamp": "never"})
+        for client in (grace, edsger):
+            message = await client.hear("message")
+            assert (message["from"], message["data"]) == ("ada", {"payload": {"text": "hello"}})
+            assert message["timestamp"].endswith("Z")
+        await ada.say("message", {"to": "edsger", "payload": "psst"})
+        assert (await edsger.hear("message"))["data"] == {"to": "edsger", "payload": "psst"}
+        assert "message" not in [heard["type"] for heard in await grace.hear_all() + await ada.hear_all()]
+        await ada.say("message", {"to": "nobody", "payload": 1}, id="m")
+        error = await ada.hear("error")
+        assert (error["data"]["code"], error["id"]) == ("PARTICIPANT_NOT_FOUND", "m")
+
+
+async def test_a_mute_takes_the_track_id_of_the_answer_and_all_are_told() -> None:
+    async with site() as served:
+        ada = await served.published("ada")
+        grace = await served.published("grace")
+        track = ada.heard[-1]["data"]["tracks"]["0"]["track"]
+        await ada.say("mute", {"track": track, "muted": True})
+        for client in (ada, grace):
+            told = (await client.hear("mute"))["data"]
+            assert told == {"user_id": "ada", "track": track, "muted": True}
+        await grace.say("mute", {"track": track, "muted": False})
+        assert await grace.error() == "FORBIDDEN"
+        await grace.say("mute", {"track": "TR_0", "muted": False})
+        assert await grace.error() == "TRACK_NOT_FOUND"
+        edsger = await served.connect()
+        await edsger.join("edsger")
+        host = (await edsger.hear("participants"))["data"]["host"]
+        assert [entry["muted"] for entry in host["tracks"]] == [True, False]
+
+
 # Coming and going.
 
 
@@ -184,11 +239,12 @@ async def test_a_second_join_is_refused_and_changes_nothing() -> None:
 async def test_an_id_that_somebody_has_is_refused_and_another_may_follow() -> None:
     async with site() as served:
         ada = await served.joined("ada")
+        answering = asyncio.create_task(ada.hear("participant-joined"))  # and pings, meanwhile
         other = await served.connect()
         await other.say("join", {"user_id": "ada"})
         assert await other.error() == "DUPLICATE_IDENTITY"
         await other.join("grace")
-        await ada.hear("participant-joined")
+        assert (await answering)["data"]["user_id"] == "grace"
 
 
 async def test_who_says_leave_is_gone_and_its_socket_is_closed_in_order() -> None:
@@ -201,8 +257,8 @@ async def test_who_says_leave_is_gone_and_its_socket_is_closed_in_order() -> Non
 
 
 @pytest.mark.parametrize(("code", "reason"), [(1000, "left"), (1001, "disconnected"), (4999, "disconnected")])
-async def test_who_closes_its_socket_is_gone_at_once(code: int, reason: str) -> None:
-    async with site() as served:
+async def test_who_closes_its_socket_is_gone_at_once_where_nobody_is_kept(code: int, reason: str) -> None:
+    async with site(rooms=KEEP_NOBODY) as served:
         ada = await served.joined("ada")
         grace = await served.published("grace")
         await grace.ws.close(code=code)
@@ -210,8 +266,8 @@ async def test_who_closes_its_socket_is_gone_at_once(code: int, reason: str) -> 
         await until(lambda: served.connections.by_user["grace"].is_closed)
 
 
-async def test_who_is_cut_off_is_gone_at_once_and_a_guest_becomes_host() -> None:
-    async with site() as served:
+async def test_who_is_cut_off_is_gone_at_once_where_nobody_is_kept_and_a_guest_becomes_host() -> None:
+    async with site(rooms=KEEP_NOBODY) as served:
         ada = await served.joined("ada")
         grace = await served.joined("grace")
         transport = ada.ws.get_extra_info("socket")
@@ -355,7 +411,7 @@ async def test_a_large_message_passes_and_a_larger_one_is_refused_by_name() -> N
 
 
 async def test_a_huge_message_is_not_read() -> None:
-    async with site(limits={"message_bytes": 1000}) as served:
+    async with site(limits={"message_bytes": 1000}, rooms=KEEP_NOBODY) as served:
         grace = await served.joined("grace")
         ada = await served.joined("ada")
         await ada.ws.send_str("x" * 100_000)
@@ -364,7 +420,7 @@ async def test_a_huge_message_is_not_read() -> None:
 
 
 async def test_a_flood_is_refused_then_closed_and_the_others_do_not_notice() -> None:
-    async with site() as served:
+    async with site(rooms=KEEP_NOBODY) as served:
         grace = await served.joined("grace")
         ada = await served.joined("ada")
         for _ in range(400):
@@ -380,7 +436,7 @@ async def test_a_flood_is_refused_then_closed_and_the_others_do_not_notice() -> 
 
 async def test_a_burst_throws_out_nobody_who_reads() -> None:
     """Hundreds leave at once: no writer runs before all of that is queued."""
-    async with site() as served:
+    async with site(rooms=KEEP_NOBODY) as served:
         ada = await served.joined("ada")
         room = served.rooms.find("room")
         assert room is not None
@@ -395,7 +451,7 @@ async def test_a_burst_throws_out_nobody_who_reads() -> None:
 async def test_a_reader_that_never_reads_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(outbox, "CLOSE_TIMEOUT_S", 0.1)
     monkeypatch.setattr(outbox, "BURST_GRACE_S", 0.1)
-    async with site() as served:
+    async with site(rooms=KEEP_NOBODY) as served:
         grace = await served.joined("grace")
         _, writer = await asyncio.open_connection("127.0.0.1", served.http.port, limit=1)
         writer.write(UPGRADE)
@@ -413,7 +469,7 @@ async def test_a_reader_that_never_reads_is_cut_off(monkeypatch: pytest.MonkeyPa
 
 
 async def test_a_failure_of_ours_closes_one_socket_and_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
-    async with site() as served:
+    async with site(rooms=KEEP_NOBODY) as served:
         grace = await served.joined("grace")
         ada = await served.joined("ada")
 
@@ -428,7 +484,7 @@ async def test_a_failure_of_ours_closes_one_socket_and_no_other(monkeypatch: pyt
 
 
 async def test_a_client_that_no_longer_answers_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
-    async with site() as served:
+    async with site(rooms=KEEP_NOBODY) as served:
         grace = await served.joined("grace")
         monkeypatch.setattr(app, "HEARTBEAT_S", 0.05)
         _, writer = await asyncio.open_connection("127.0.0.1", served.http.port)
@@ -438,6 +494,26 @@ async def test_a_client_that_no_longer_answers_is_gone(monkeypatch: pytest.Monke
         await grace.hear("participant-joined")
         assert (await grace.hear("participant-left"))["data"] == {"user_id": "ada", "reason": "disconnected"}
         writer.close()
+
+
+async def test_a_client_that_only_answers_pings_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(app, "HEARTBEAT_S", 0.05)
+    async with site(rooms=KEEP_NOBODY) as served:
+        ada = await served.joined("ada")
+        listening = asyncio.create_task(ada.hear("message"))
+        await asyncio.sleep(0.3)  # six heartbeats: this is how long it must hold
+        monkeypatch.undo()
+        grace = await served.joined("grace")
+        await grace.say("message", {"payload": "still there?"})
+        assert (await listening)["from"] == "grace"
+
+
+async def test_pings_of_a_client_are_answered() -> None:
+    async with site() as served:
+        ada = await served.session.ws_connect(f"{served.base}/ws/room", autoping=False)
+        await ada.ping(b"there?")
+        async with asyncio.timeout(PATIENCE_S):
+            assert await ada.receive() == (aiohttp.WSMsgType.PONG, b"there?", "")
 
 
 # Limits per address.
@@ -478,9 +554,9 @@ async def test_a_stop_tells_everybody_and_closes_their_connections() -> None:
         ada = await served.published("ada")
         silent = await served.connect()
         stop = asyncio.create_task(served.http.stop())
-        assert await ada.closed() == 1001
+        assert await ada.closed() == 1012
         assert ada.heard[-1]["data"]["code"] == "SERVER_DRAINING"
-        assert await silent.closed() == 1001
+        assert await silent.closed() == 1012
         await stop
         await served.rooms.close()
         assert served.connections.by_user["ada"].is_closed

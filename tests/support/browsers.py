@@ -46,6 +46,18 @@ SMALL_CAMERA = """(() => {
   };
 })()"""
 
+# Lets a test end the page's sockets behind its back.
+KEEP_SOCKETS = """(() => {
+  const original = WebSocket;
+  window.sockets = [];
+  window.WebSocket = class extends original {
+    constructor(...args) {
+      super(...args);
+      window.sockets.push(this);
+    }
+  };
+})()"""
+
 NO_DEVICES = """
   MediaDevices.prototype.getUserMedia = async () => { throw new DOMException("none here", "NotFoundError"); };
 """
@@ -132,6 +144,10 @@ class RoomPage:
 
         return (await until(look, is_whole, within_s))[1]
 
+    async def lose_socket(self) -> None:
+        """End the page's socket in a way that it did not choose."""
+        await self.page.evaluate("sockets.at(-1).close(4999)")
+
     async def close(self) -> None:
         """Close the tab, as its user would."""
         await self.page.close()
@@ -165,6 +181,7 @@ class Chromium:
             viewport={"width": 1280, "height": 720},
         )
         await context.add_init_script(script or SMALL_CAMERA % camera)
+        await context.add_init_script(KEEP_SOCKETS)
         room_page = RoomPage(await context.new_page(), name)
         await room_page.page.goto(f"{url}?name={name}")
         return room_page

@@ -2,7 +2,7 @@
 
 The stand-in for ``kaamos.rtc.connection.PeerConnection`` in tests of rooms and signaling.  An offer
 is a text of lines: ``send audio 0`` and ``send video 1`` publish in a section, ``take video 2`` lets
-it be used as a slot; an offer that says ``bad`` is refused.
+it be used as a slot, ``peer x`` names its fingerprint; an offer that says ``bad`` is refused.
 """
 
 import asyncio
@@ -25,6 +25,9 @@ class FakeConnection:
     playing: dict[str, tuple[UpTrackId, Kind, str, str]] = field(default_factory=dict)
     is_closed: bool = False
     has_outstanding_offer: bool = False
+    is_suspended: bool = False
+    last_received: float = 0.0
+    peer: str = ""  # what the last description said after "peer"
     candidates: tuple[dict[str, str | int], ...] = (
         {
             "candidate": "candidate:1 1 udp 2130706431 192.0.2.1 7882 typ host",
@@ -43,6 +46,7 @@ class FakeConnection:
             raise RemoteProtocolError(ErrorCode.GLARE, "our offer is out")
         if "bad" in sdp:
             raise RemoteProtocolError(ErrorCode.INVALID_SDP, "that is no SDP")
+        self.peer = _peer(sdp)
         self._take(sdp)
         return f"answer to {sdp}"
 
@@ -85,9 +89,27 @@ class FakeConnection:
         self.has_outstanding_offer = True
         self.events.on_offer(f"offer of {sorted(self.playing)}")
 
+    def suspend(self) -> None:
+        self.is_suspended = True
+        self.has_outstanding_offer = False
+
+    def resume(self) -> None:
+        self.suspend()
+        self.is_suspended = False
+
+    def is_from_same_peer(self, sdp: str) -> bool:
+        return _peer(sdp) == self.peer
+
+    def silence(self) -> None:
+        pass
+
     async def close(self) -> None:
         await asyncio.sleep(0)
         self.is_closed = True
+
+
+def _peer(sdp: str) -> str:
+    return next((line[5:] for line in sdp.splitlines() if line.startswith("peer ")), "")
 
 
 class FakeConnections:

@@ -370,6 +370,55 @@ async def test_an_offer_without_answer_is_sent_once_more_and_then_ends_the_conne
     assert served.tracks_at_end == 2 and served.up_configs() == []
 
 
+async def test_nothing_is_offered_to_a_client_that_is_away_and_all_of_it_when_it_is_back(
+    served: Served, peer: SdpPeer, fast: None
+) -> None:
+    served.offer(peer)
+    mid = served.play(AUDIO)
+    await eventually(lambda: len(served.offers) == 1)
+    served.connection.suspend()
+    other = served.play(AUDIO, "TR_2")
+    await asyncio.sleep(0.2)  # longer than an offer is gathered and waits for its answer, twice
+    assert len(served.offers) == 1
+    assert served.reasons == []
+    with pytest.raises(RemoteProtocolError) as caught:
+        served.connection.receive_answer("v=0")
+    assert caught.value.code is ErrorCode.STALE_NEGOTIATION
+    served.connection.resume()
+    await served.exchange(peer)
+    assert served.playing().keys() == {mid, other}
+
+
+async def test_a_client_that_is_back_offers_first_and_ours_follows(served: Served, peer: SdpPeer) -> None:
+    served.offer(peer)
+    mid = served.play(AUDIO)
+    await eventually(lambda: len(served.offers) == 1)
+    served.connection.suspend()
+    served.connection.resume()
+    before = len(served.published)
+    peer.add("video", "sendonly")
+    served.offer(peer)
+    assert [kind for _, kind in served.published[before:]] == [VIDEO]
+    await served.exchange(peer)
+    assert served.playing().keys() == {mid}
+
+
+async def test_a_peer_is_known_by_its_fingerprint(served: Served, peer: SdpPeer) -> None:
+    offer = peer.offer()
+    assert served.connection.is_from_same_peer(offer), "nobody is known yet"
+    peer.accept(served.connection.receive_offer(offer))
+    assert served.connection.is_from_same_peer(offer)
+    start = offer.index("a=fingerprint:sha-256 ") + len("a=fingerprint:sha-256 ")
+    other = offer.replace(offer[start : start + 95], ":".join(["AB"] * 32))
+    assert not served.connection.is_from_same_peer(other)
+    with pytest.raises(RemoteProtocolError) as caught:
+        served.connection.receive_offer(other)
+    assert caught.value.code is ErrorCode.INVALID_SDP
+    with pytest.raises(RemoteProtocolError) as caught:
+        served.connection.is_from_same_peer("nonsense")
+    assert caught.value.code is ErrorCode.INVALID_SDP
+
+
 async def test_a_late_answer_counts(served: Served, peer: SdpPeer, fast: None) -> None:
     served.offer(peer)
     mid = served.play(VIDEO)

@@ -13,6 +13,7 @@ from kaamos.events import (
     AnswerMade,
     Joined,
     LeaveReason,
+    MessageSent,
     OfferMade,
     ParticipantInfo,
     ParticipantLeft,
@@ -32,8 +33,12 @@ from kaamos.signaling.messages import (
     Join,
     Leave,
     LimitsData,
+    Message,
+    Mute,
     Offer,
     Ping,
+    Resume,
+    Ticket,
     TrackHint,
     Welcome,
     check_candidate,
@@ -69,6 +74,10 @@ def wire(frame: Frame) -> dict[str, Any]:
         ({"type": "join", "user_id": "outer", "data": {"user_id": "inner"}}, Join("inner")),
         ({"type": "join", "user_id": "outer", "data": {"user_id": None}}, Join("outer")),
         ({"type": "join", "data": {"user_id": "Ада Л."}}, Join("Ада Л.")),
+        (
+            {"type": "join", "data": {"resume": {"session": "SE_1", "token": "t", "last_seq": 7}}},
+            Join(resume=Resume("SE_1", "t", 7)),
+        ),
         ({"type": "offer", "data": {"sdp": "v=0", "type": "offer"}}, Offer("v=0")),
         ({"type": "offer", "sdp": "v=0", "room_id": "r"}, Offer("v=0")),
         ({"type": "answer", "data": {"sdp": "v=0"}}, Answer("v=0")),
@@ -77,12 +86,72 @@ def wire(frame: Frame) -> dict[str, Any]:
             {"type": "offer", "data": {"sdp": "v=0", "tracks": {"1": {"source": "screen_share"}, "2": {}}}},
             Offer("v=0", {"1": TrackHint(Source.SCREEN_SHARE), "2": TrackHint()}),
         ),
+        ({"type": "mute", "data": {"track": "TR_1", "muted": True}}, Mute("TR_1", True)),
+        ({"type": "mute", "track": "TR_1", "muted": False}, Mute("TR_1", False)),
         ({"type": "leave"}, Leave()),
         ({"type": "ping", "data": {"anything": [1, 2]}, "timestamp": "now"}, Ping()),
     ],
 )
 def test_a_frame_is_understood(frame: object, expected: object) -> None:
     assert decode(json.dumps(frame)).message == expected
+
+
+@pytest.mark.parametrize(
+    ("fields", "payload", "to"),
+    [
+        ('"data": {"payload": {"text": "hello"}}', '{"text": "hello"}', None),
+        ('"data": {"to": "grace", "payload": "hello"}', '"hello"', "grace"),
+        ('"data": {"to": 42, "payload": null}', "null", "42"),
+        ('"data": {"to": "all", "payload": 1}', "1", None),
+        ('"data": {"to": null, "payload": 1}', "1", None),
+        ('"to": "grace", "payload": [1]', "[1]", "grace"),
+        ('"data": null, "payload": 0', "0", None),
+        ('"payload": 0, "data": {"payload": 12345678901234567890.10e2}', "12345678901234567890.10e2", None),
+    ],
+)
+def test_a_payload_goes_on_as_it_came(fields: str, payload: str, to: str | None) -> None:
+    message = decode(f'{{"type": "message", {fields}}}').message
+    assert isinstance(message, Message)
+    assert (bytes(message.payload).decode(), message.to) == (payload, to)
+    sent = messages.encode(messages.news(MessageSent("ada", to, message.payload, AT))[0])
+    assert f'"payload":{payload}' in sent
+
+
+def test_a_payload_as_deep_as_may_be_read_can_be_passed_on() -> None:
+    depths = [depth for depth in range(100, 1100) if _is_passed_on("[" * depth + "]" * depth)]
+    assert depths == list(range(100, depths[-1] + 1))
+    assert depths[-1] < 1099, "somewhere the decoder gives up"
+
+
+def _is_passed_on(payload: str) -> bool:
+    try:
+        message = decode(f'{{"type": "message", "data": {{"payload": {payload}}}}}').message
+    except DecodeError:
+        return False
+    assert isinstance(message, Message)
+    return payload in messages.encode(messages.news(MessageSent("ada", None, message.payload, AT))[0])
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        {"type": "message"},
+        {"type": "message", "data": {"to": "grace"}},
+        {"type": "message", "data": {"payload": 1, "to": True}},
+        {"type": "message", "data": {"payload": 1, "to": ""}},
+        {"type": "message", "data": {"payload": 1, "to": "x" * 129}},
+        {"type": "join", "data": {"resume": True}},
+        {"type": "join", "data": {"resume": {"session": "SE_1", "token": "t"}}},
+        {"type": "join", "data": {"resume": {"session": "SE_1", "token": "t", "last_seq": -1}}},
+        {"type": "join", "data": {"resume": {"session": "x" * 129, "token": "t", "last_seq": 0}}},
+        {"type": "mute", "data": {"track": "TR_1"}},
+        {"type": "mute", "data": {"muted": True}},
+        {"type": "mute", "data": {"track": "TR_1", "muted": "yes"}},
+        {"type": "mute", "data": {"track": "x" * 65, "muted": True}},
+    ],
+)
+def test_a_field_of_the_wrong_shape_is_a_bad_message(frame: object) -> None:
+    assert refused(frame).code is ErrorCode.BAD_MESSAGE
 
 
 @pytest.mark.parametrize(
@@ -371,7 +440,9 @@ def test_a_departure_is_told_in_our_words_and_in_those_of_the_original_code() ->
 @pytest.mark.parametrize(("role", "types"), [(Role.HOST, ["join"]), (Role.GUEST, ["join", "allow"])])
 def test_a_guest_is_allowed_right_after_the_acknowledgement(role: Role, types: list[str]) -> None:
     welcome = Welcome((), LimitsData(10, 20.0), "1.2.3")
-    frames = messages.acknowledgement(Joined("room", person("ada", role)), welcome, 5)
+    frames = messages.acknowledgement(
+        Joined("room", person("ada", role)), welcome, Ticket("SE_1", "secret"), 5
+    )
     assert [frame.type for frame in frames] == types
     first = wire(frames[0])
     assert first["id"] == 5
@@ -381,6 +452,9 @@ def test_a_guest_is_allowed_right_after_the_acknowledgement(role: Role, types: l
         "name": "Ada",
         "role": role.value,
         "room_id": "room",
+        "session": "SE_1",
+        "resume_token": "secret",
+        "resumed": False,
         "ice_servers": [],
         "limits": {"message_bytes": 10, "messages_per_second": 20.0},
         "server": {"version": "1.2.3"},

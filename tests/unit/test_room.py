@@ -1,5 +1,6 @@
 """Rooms with a connection that only takes notes: who hears what, who is host, who receives which track."""
 
+import asyncio
 from collections.abc import Callable
 
 import pytest
@@ -9,6 +10,7 @@ from kaamos.events import (
     AnswerMade,
     Joined,
     LeaveReason,
+    MessageSent,
     OfferMade,
     ParticipantJoined,
     ParticipantLeft,
@@ -16,7 +18,9 @@ from kaamos.events import (
     Role,
     RoomEvent,
     Source,
+    TrackMuted,
 )
+from kaamos.room import participant
 from kaamos.room.participant import Participant, stream_id_of
 from kaamos.room.room import SMALL_ROOM, Room, Rooms
 from tests.support.fake_connection import FakeConnection, FakeConnections
@@ -212,6 +216,67 @@ async def test_a_lost_connection_removes_its_participant_and_tells_its_client_an
     await world.rooms.close()
 
 
+async def test_a_peer_that_closes_its_connection_is_gone_if_its_client_stays(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(participant, "RELOAD_S", 0.0)
+    world = World()
+    ada = world.publish("ada")
+    world.publish("grace")
+    ada.on_closed("closed by peer")
+    assert world.receives("grace") == set()
+    assert not world.removed
+    while not world.removed:
+        await asyncio.sleep(0)
+    assert world.removed == {"ada": "closed by peer"}
+    await world.rooms.close()
+
+
+@pytest.mark.parametrize("is_socket_first", [True, False])
+async def test_a_peer_that_closes_its_connection_and_is_loaded_anew_stays(
+    monkeypatch: pytest.MonkeyPatch, is_socket_first: bool
+) -> None:
+    monkeypatch.setattr(participant, "RELOAD_S", 0.0)
+    world = World()
+    ada = world.publish("ada")
+    assert ada.last_received == 0.0
+    assert world.join("grace").last_received is None
+    if is_socket_first:
+        ada.suspend()
+        ada.on_closed("closed by peer")
+    else:
+        ada.on_closed("closed by peer")
+        ada.suspend()
+    await asyncio.sleep(0.01)  # longer than RELOAD_S
+    assert not world.removed
+    ada.resume()
+    ada.receive_offer("peer new\nsend video 0", {})
+    assert [track.kind for track in ada.info.tracks] == ["video"]
+    await world.rooms.close()
+
+
+async def test_only_a_client_that_came_back_may_be_a_new_peer() -> None:
+    world = World()
+    ada = world.publish("ada")
+    world.publish("grace")
+    first = world.connection("ada")
+    ada.receive_offer("peer other\nsend audio 0\nsend video 1", {})
+    assert world.connection("ada") is first, "and it is for the connection to refuse"
+    ada.suspend()
+    ada.resume()
+    ada.receive_offer("peer other\nsend audio 0", {})
+    assert world.connection("ada") is first
+    ada.receive_offer("peer third\nsend audio 0", {})
+    assert world.connection("ada") is first, "that was for its first offer only"
+    ada.suspend()
+    ada.resume()
+    ada.receive_offer("peer fourth\nsend video 0", {})
+    assert world.connection("ada") is not first
+    assert world.receives("grace") == {("ada", "video")}
+    assert world.receives("ada") == {("grace", "audio"), ("grace", "video")}
+    await world.rooms.close()
+
+
 def test_tracks_beyond_the_slots_wait_and_the_longest_waiting_is_next() -> None:
     world = World(slots=1)
     ada, grace, edsger = (world.publish(name) for name in ("ada", "grace", "edsger"))
@@ -352,6 +417,64 @@ def test_a_list_for_all_is_one_object() -> None:
     for name in ("ada", "grace", "edsger"):
         world.join(name)
     assert world.last_list("ada") is world.last_list("edsger")
+
+
+def test_a_message_goes_to_all_others_or_to_one() -> None:
+    world = World()
+    ada, *_ = (world.join(name) for name in ("ada", "grace", "edsger"))
+    ada.send("for all", None)
+    ada.send("for one", "grace")
+
+    def said(user_id: str) -> list[tuple[str, str | None, object]]:
+        events = world.heard[user_id]
+        return [(e.sender, e.to, e.payload) for e in events if isinstance(e, MessageSent)]
+
+    assert said("ada") == []
+    assert said("grace") == [("ada", None, "for all"), ("ada", "grace", "for one")]
+    assert said("edsger") == [("ada", None, "for all")]
+    assert code_of(lambda: ada.send("anybody?", "nobody")) is ErrorCode.PARTICIPANT_NOT_FOUND
+
+
+def test_a_mute_is_told_to_all_once_and_kept_for_those_who_come_later() -> None:
+    world = World()
+    ada = world.publish("ada")
+    world.join("grace")
+    track = ada.publications["0"].track_id
+    for name in ("ada", "grace"):
+        world.types(name)
+    ada.mute(track, True)
+    ada.mute(track, True)
+    assert world.heard["ada"] == world.heard["grace"] == [TrackMuted("ada", track, True)]
+    world.join("edsger")
+    tracks = world.last_list("edsger").participants[0].tracks
+    assert [(info.kind, info.muted) for info in tracks] == [("audio", True), ("video", False)]
+    ada.mute(track, False)
+    assert world.heard["edsger"][-1] == TrackMuted("ada", track, False)
+
+
+def test_only_a_host_mutes_others_and_they_may_unmute_themselves() -> None:
+    world = World()
+    ada, grace = world.publish("ada"), world.publish("grace")
+    track = grace.publications["0"].track_id
+    ada.mute(track, True)
+    assert grace.publications["0"].is_muted
+    assert code_of(lambda: grace.mute(ada.publications["0"].track_id, True)) is ErrorCode.FORBIDDEN
+    assert not ada.publications["0"].is_muted
+    grace.mute(track, False)
+    assert not grace.publications["0"].is_muted
+
+
+async def test_a_track_that_is_gone_or_of_another_room_cannot_be_muted() -> None:
+    world = World()
+    ada = world.publish("ada")
+    other = world.publish("grace", "elsewhere")
+    track = ada.publications["0"].track_id
+    assert code_of(lambda: other.mute(track, True)) is ErrorCode.TRACK_NOT_FOUND
+    ada.receive_offer("send nothing", {})
+    assert code_of(lambda: ada.mute(track, True)) is ErrorCode.TRACK_NOT_FOUND
+    other.leave(LeaveReason.LEFT)
+    assert other.room.publications == {}
+    await world.rooms.close()
 
 
 @pytest.mark.parametrize(
