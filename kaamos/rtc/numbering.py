@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from kaamos.media.description import Extension, Kind
-from kaamos.rtc.capabilities import CODEC_IDS, EXTENSIONS, FEEDBACK, offer_fmtp
+from kaamos.rtc.capabilities import CODEC_IDS, EXTENSIONS, FEEDBACK, offer_fmtp, static_payload_type
 from kaamos.rtc.sdp import SdpError
 
 # The dynamic range first, then unassigned numbers below the ones that rtcp-mux takes (RFC 5761 section 4).
@@ -129,7 +129,9 @@ class Numbering:
         number = self._proposed_payload_types.get(codec_id)
         if number is None or number in taken:
             taken |= set(self._proposed_payload_types.values())
-            number = next((n for n in _FREE_PAYLOAD_TYPES if n not in taken), None)
+            static = static_payload_type(codec_id)
+            favourites = () if static is None else (static,)
+            number = next((n for n in (*favourites, *_FREE_PAYLOAD_TYPES) if n not in taken), None)
             if number is not None:
                 self._proposed_payload_types[codec_id] = number
         return number

@@ -20,6 +20,7 @@ from kaamos.rtc.capabilities import (
     CODECS,
     EXTENSION_URIS,
     FEEDBACK,
+    STATIC_RTPMAPS,
     answer_fmtp,
     extension_of,
     find_codec,
@@ -145,7 +146,7 @@ def _read_codecs(
     spare = []
     foreign = set()
     for payload_type in media.payload_types:
-        rtpmap = rtpmaps.get(payload_type)
+        rtpmap = rtpmaps.get(payload_type) or STATIC_RTPMAPS[kind].get(payload_type)
         fmtp = fmtps.get(payload_type, "")
         codec_id = None
         if rtpmap is not None and payload_type not in _MUXED_AWAY:

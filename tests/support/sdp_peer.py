@@ -7,7 +7,11 @@ all that was said before on the connection.  It reads text by itself, so an erro
 from dataclasses import dataclass
 
 CODECS = {
-    "audio": {111: ("opus/48000/2", "minptime=10;useinbandfec=1"), 63: ("red/48000/2", "111/111")},
+    "audio": {
+        111: ("opus/48000/2", "minptime=10;useinbandfec=1"),
+        63: ("red/48000/2", "111/111"),
+        0: ("PCMU/8000", ""),
+    },
     "video": {
         96: ("VP8/90000", ""),
         97: ("rtx/90000", "apt=96"),
@@ -43,6 +47,11 @@ def meet(one: str, other: str) -> str:
     """What both directions have."""
     does_send, does_receive = sends(one) and sends(other), receives(one) and receives(other)
     return DIRECTIONS[2 * (not does_send) + (not does_receive)]
+
+
+def is_known(codec: tuple[str, str]) -> bool:
+    """We speak it, so it keeps its number."""
+    return any(codec in codecs.values() for codecs in CODECS.values())
 
 
 @dataclass
@@ -324,7 +333,8 @@ class SdpPeer:
                 assert ours.get(payload_type, codec[:2]) == codec[:2]
                 # Only what both sides use keeps its number; what we never accepted is free again.
                 known = self._server_codecs.setdefault(payload_type, codec)
-                assert known == codec or codec[:2] not in CODECS[section.head[0]].values()
+                assert known == codec or not is_known(known[:2])
+                self._server_codecs[payload_type] = codec
             for number, uri in section.extensions.items():
                 assert self._server_extensions.setdefault(number, uri) == uri
             ssrcs = {value.split(" ")[0] for value in section.values("ssrc")}

@@ -36,7 +36,7 @@ def test_a_track_without_a_place_gets_a_new_section() -> None:
     server.receive_answer(peer.answer(offer))
     assert server.is_sendable(mid) and not server.has_outstanding_offer
     assert peer.line_of(mid).showing == "ada TR_1"
-    assert server.down_sections[mid].config.payload_types == {1: 96, 2: 102, 3: 104}
+    assert server.down_sections[mid].config.payload_types == {1: 96, 2: 102, 3: 104, 14: 98}
 
 
 def test_our_offers_say_actpass_and_the_role_stays() -> None:
@@ -58,13 +58,22 @@ def test_a_new_section_offers_every_codec_under_unused_numbers() -> None:
     server.play(server.add_section(Kind.VIDEO), "ada", "TR_1")
     section = Description.parse(server.create_offer()).media[2]
     names = [section.rtpmaps[payload_type].encoding for payload_type in section.payload_types]
-    assert names == ["vp8", *["h264"] * 12]
+    assert names == ["vp8", *["h264"] * 12, "vp9", "vp9", "av1"]
     assert section.payload_types[:3] == (96, 102, 104)
-    assert not set(section.payload_types[3:]) & {111, 63, 97, 98}
+    assert section.payload_types[13] == 98
+    assert not set(section.payload_types[3:]) & {111, 63, 97}
     assert {(e.id, e.uri.rpartition(":")[2]) for e in section.extmaps} == {
         (4, "mid"),
         (13, "video-orientation"),
     }
+
+
+def test_codecs_of_rfc_3551_are_offered_under_their_own_numbers() -> None:
+    server, _ = answer_to(recorded("libdatachannel"))
+    server.add_section(Kind.AUDIO)
+    section = Description.parse(server.create_offer()).media[2]
+    assert section.payload_types[1:] == (0, 8)
+    assert section.all("rtpmap")[1:] == ["0 PCMU/8000", "8 PCMA/8000"]
 
 
 def test_a_server_offer_can_bring_the_first_section() -> None:
