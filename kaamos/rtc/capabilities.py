@@ -72,6 +72,8 @@ STATIC_RTPMAPS: Mapping[Kind, Mapping[int, RtpMap]] = {
     Kind.VIDEO: {},
 }
 
+RTX = RtpMap("rtx", 90000, 1)  # RFC 4588: repeats of a video codec, which its "apt" parameter names
+
 # RTCP feedback (RFC 4585, RFC 5104) we act on.
 FEEDBACK: Mapping[Kind, tuple[str, ...]] = {
     Kind.AUDIO: (),

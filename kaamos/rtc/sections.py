@@ -4,8 +4,9 @@
 as the mid does.  Which description may come when is :mod:`kaamos.rtc.negotiation`.
 """
 
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple, NewType
 from urllib.parse import quote
 
@@ -20,13 +21,14 @@ from kaamos.rtc.capabilities import (
     CODECS,
     EXTENSION_URIS,
     FEEDBACK,
+    RTX,
     STATIC_RTPMAPS,
     answer_fmtp,
     extension_of,
     find_codec,
 )
 from kaamos.rtc.numbering import NumberedCodec
-from kaamos.rtc.sdp import Direction, Media, SdpError
+from kaamos.rtc.sdp import Direction, Media, SdpError, format_parameters
 
 Mid = NewType("Mid", str)
 
@@ -35,6 +37,7 @@ MAX_SSRCS = 16  # a section, retransmission and FEC streams not counted (design:
 RTP_PROTOCOL = "UDP/TLS/RTP/SAVPF"
 # What an answerer must take besides (RFC 9429 section 5.1.2).
 _RTP_PROTOCOLS = frozenset((RTP_PROTOCOL, "TCP/DTLS/RTP/SAVPF", "RTP/SAVPF"))
+_PAYLOAD_TYPE = re.compile(r"[0-9]{1,3}", re.ASCII)
 _MUXED_AWAY = range(64, 96)  # payload types that rtcp-mux cannot tell from RTCP (RFC 5761 section 4)
 _REPAIR_GROUPS = frozenset(("FID", "FEC-FR"))  # RFC 5576 section 4.2, RFC 5956: all but the first are repair
 
@@ -89,10 +92,11 @@ class PeerSection:
     direction: Direction
     codecs: tuple[NumberedCodec, ...]
     spare_codecs: tuple[NumberedCodec, ...]  # a codec once more, under a further payload type
-    foreign_payload_types: frozenset[int]
+    foreign_payload_types: Mapping[int, int | None]  # with the one it repeats, for RTX
     extensions: Mapping[Extension, tuple[int, Direction]]  # id 1..14, direction as the peer means it
     foreign_extension_ids: frozenset[int]
-    ssrcs: tuple[int, ...]
+    ssrcs: tuple[int, ...]  # of media
+    rtx_ssrcs: Mapping[int, int]  # SSRC of repeats -> SSRC of media
     msid: tuple[str, str] | None
 
     @property
@@ -110,9 +114,10 @@ def read_section(media: Media, session_direction: Direction | None) -> PeerSecti
     _ = media.candidates  # refused when malformed, otherwise unused (design 1.1)
     kind = Kind(media.media) if media.media in tuple(Kind) else None
     if kind is None or media.protocol not in _RTP_PROTOCOLS:
-        none: frozenset[int] = frozenset()
-        return PeerSection(media, media.mid, kind, Direction.INACTIVE, (), (), none, {}, none, (), None)
+        no_ids: frozenset[int] = frozenset()
+        return PeerSection(media, media.mid, kind, Direction.INACTIVE, (), (), {}, {}, no_ids, (), {}, None)
     codecs, spare, foreign = _read_codecs(kind, media)
+    ssrcs, rtx_ssrcs = _read_ssrcs(media)
     extensions: dict[Extension, tuple[int, Direction]] = {}
     foreign_ids = set()
     for extmap in media.extmaps:
@@ -131,20 +136,20 @@ def read_section(media: Media, session_direction: Direction | None) -> PeerSecti
         foreign_payload_types=foreign,
         extensions=extensions,
         foreign_extension_ids=frozenset(foreign_ids),
-        ssrcs=_read_ssrcs(media),
+        ssrcs=ssrcs,
+        rtx_ssrcs=rtx_ssrcs,
         msid=media.msid,
     )
 
 
 def _read_codecs(
     kind: Kind, media: Media
-) -> tuple[tuple[NumberedCodec, ...], tuple[NumberedCodec, ...], frozenset[int]]:
+) -> tuple[tuple[NumberedCodec, ...], tuple[NumberedCodec, ...], Mapping[int, int | None]]:
     """Return the codecs we share, best first; those that come once more; the payload types of all others."""
     rtpmaps, fmtps, feedback = media.rtpmaps, media.fmtps, media.feedback
     for_all = feedback.get(None, set())
-    found: dict[int, NumberedCodec] = {}
-    spare = []
-    foreign = set()
+    found: dict[int, NumberedCodec] = {}  # by payload type
+    foreign: dict[int, int | None] = {}
     for payload_type in media.payload_types:
         rtpmap = rtpmaps.get(payload_type) or STATIC_RTPMAPS[kind].get(payload_type)
         fmtp = fmtps.get(payload_type, "")
@@ -152,25 +157,44 @@ def _read_codecs(
         if rtpmap is not None and payload_type not in _MUXED_AWAY:
             codec_id = find_codec(kind, rtpmap, fmtp)
         if codec_id is None:
-            foreign.add(payload_type)
+            foreign[payload_type] = _repeated(fmtp) if kind is Kind.VIDEO and rtpmap == RTX else None
             continue
         offered = feedback.get(payload_type, set()) | for_all
         accepted = tuple(item for item in FEEDBACK[kind] if item in offered)
-        codec = NumberedCodec(payload_type, codec_id, answer_fmtp(codec_id, fmtp), accepted)
-        if found.setdefault(codec_id, codec) is not codec:
-            spare.append(codec)
-    return tuple(found[codec_id] for codec_id in sorted(found)), tuple(spare), frozenset(foreign)
+        found[payload_type] = NumberedCodec(payload_type, codec_id, answer_fmtp(codec_id, fmtp), accepted)
+    for rtx, repeated in list(foreign.items()):
+        codec = None if repeated is None else found.get(repeated)
+        if codec is not None and codec.rtx is None and rtx not in _MUXED_AWAY:
+            found[codec.payload_type] = replace(codec, rtx=rtx)
+            del foreign[rtx]
+    best: dict[int, NumberedCodec] = {}
+    spare = [codec for codec in found.values() if best.setdefault(codec.codec_id, codec) is not codec]
+    return tuple(best[codec_id] for codec_id in sorted(best)), tuple(spare), foreign
 
 
-def _read_ssrcs(media: Media) -> tuple[int, ...]:
-    """Return the SSRCs of media; those of retransmission and FEC are not negotiated."""
-    repair = {
-        ssrc for group in media.ssrc_groups if group.semantics in _REPAIR_GROUPS for ssrc in group.ssrcs[1:]
-    }
+def _repeated(fmtp: str) -> int | None:
+    """Return the payload type that ``apt`` names (RFC 4588 section 8.1), None for anything else."""
+    number = format_parameters(fmtp).get("apt", "")
+    return int(number) if _PAYLOAD_TYPE.fullmatch(number) else None
+
+
+def _read_ssrcs(media: Media) -> tuple[tuple[int, ...], Mapping[int, int]]:
+    """Return the SSRCs of media, and those of their repeats with the media each belongs to.
+
+    FEC streams are left out: they are not negotiated.
+    """
+    groups = [group for group in media.ssrc_groups if group.semantics in _REPAIR_GROUPS]
+    repair = {ssrc for group in groups for ssrc in group.ssrcs[1:]}
     ssrcs = tuple(ssrc for ssrc in media.ssrcs if ssrc not in repair)
-    if len(ssrcs) > MAX_SSRCS:
+    rtx_ssrcs: dict[int, int] = {}
+    for group in groups:
+        for rtx in group.ssrcs[1:]:
+            is_known = group.semantics == "FID" and group.ssrcs[0] in ssrcs
+            if is_known and rtx_ssrcs.setdefault(rtx, group.ssrcs[0]) != group.ssrcs[0]:
+                raise SdpError("an SSRC repeats two others")
+    if len(ssrcs) > MAX_SSRCS or len(rtx_ssrcs) > MAX_SSRCS:
         raise SdpError(f"more than {MAX_SSRCS} SSRCs in a section")
-    return ssrcs
+    return ssrcs, rtx_ssrcs
 
 
 def _up_codec(codec: NumberedCodec) -> UpCodec:
@@ -198,6 +222,8 @@ class Section:
         "peer_sends",
         "playing",
         "protocol",
+        "rtx_ssrc",
+        "rtx_ssrcs",
         "said_receives",
         "said_sends",
         "ssrc",
@@ -216,9 +242,11 @@ class Section:
         self.said_sends = False
         self.said_receives = False
         self.ssrc: int | None = None  # ours; given once, at the first chance to send
+        self.rtx_ssrc: int | None = None  # likewise, at the first chance to repeat
         self.playing: Playing | None = None  # wanted
         self.told: Playing | None = None  # what the peer knows and has agreed to
         self.ssrcs: tuple[int, ...] = ()  # the peer's
+        self.rtx_ssrcs: Mapping[int, int] = {}  # the peer's
         self.msid: tuple[str, str] | None = None
         self.has_rsize = True
         self._formats: tuple[str, ...] = ()  # as the peer listed them, to refuse the section with
@@ -236,6 +264,7 @@ class Section:
         self.protocol = peer.media.protocol
         self.has_rsize = peer.media.has("rtcp-rsize")
         self.ssrcs = peer.ssrcs
+        self.rtx_ssrcs = peer.rtx_ssrcs
         self.msid = peer.msid
         self._codecs = peer.codecs
         self._extensions = {ext: item for ext, item in peer.extensions.items() if ext in extensions}
@@ -253,10 +282,22 @@ class Section:
         self.peer_receives = False
         self.playing = self.told = None
 
+    def offered_part(self, peer: PeerSection) -> PeerSection:
+        """Return an answered section without what we had not offered there."""
+        offered = {codec.codec_id: codec for codec in self._codecs}
+        return replace(
+            peer,
+            codecs=tuple(
+                codec if offered[codec.codec_id].rtx is not None else replace(codec, rtx=None)
+                for codec in peer.codecs
+                if codec.codec_id in offered
+            ),
+        )
+
     @property
-    def codec_ids(self) -> frozenset[int]:
-        """The codecs this section offers or has negotiated."""
-        return frozenset(codec.codec_id for codec in self._codecs)
+    def has_rtx(self) -> bool:
+        """Repeats are offered or negotiated for at least one codec."""
+        return any(codec.rtx is not None for codec in self._codecs)
 
     @property
     def is_sendable(self) -> bool:
@@ -284,6 +325,11 @@ class Section:
             extensions={ext: number for ext, (number, way) in self._extensions.items() if way.sends},
             pli="nack pli" in feedback,
             fir="ccm fir" in feedback,
+            nack="nack" in feedback,
+            rtx_payload_types={
+                codec.rtx: codec.payload_type for codec in self._codecs if codec.rtx is not None
+            },
+            rtx_ssrcs=self.rtx_ssrcs if self.has_rtx else {},
         )
         return UpSection(self.mid, self.kind, config, self.msid)
 
@@ -299,6 +345,8 @@ class Section:
             extensions={ext: number for ext, (number, way) in self._extensions.items() if way.receives},
             nack=any("nack" in codec.feedback for codec in self._codecs),
             cname=cname,
+            rtx_payload_types={codec.codec_id: codec.rtx for codec in self._codecs if codec.rtx is not None},
+            rtx_ssrc=(self.rtx_ssrc or 0) if self.has_rtx else 0,
         )
         playing = self.playing or (None, None)
         return DownSection(self.mid, self.kind, config, *playing)
@@ -307,7 +355,8 @@ class Section:
         self, direction: Direction, playing: Playing | None, address: tuple[str, int], cname: str
     ) -> Media:
         """Return the section without its transport lines; ``address`` is the value of ``c=`` and the port."""
-        formats = [str(codec.payload_type) for codec in self._codecs]
+        numbers = (number for codec in self._codecs for number in (codec.payload_type, codec.rtx))
+        formats = [str(number) for number in numbers if number is not None]
         media = Media(self.media_name, address[1], self.protocol, formats)
         media.add_line(f"c={address[0]}")
         media.add("mid", self.mid)
@@ -326,8 +375,15 @@ class Section:
                 media.add("rtcp-fb", f"{codec.payload_type} {item}")
             if codec.fmtp:
                 media.add("fmtp", f"{codec.payload_type} {codec.fmtp}")
+            if codec.rtx is not None:
+                media.add("rtpmap", f"{codec.rtx} {RTX.encoding}/{RTX.clock_rate}")
+                media.add("fmtp", f"{codec.rtx} apt={codec.payload_type}")
         if direction.sends:
-            media.add("ssrc", f"{self.ssrc} cname:{cname}")
+            ssrcs = (self.ssrc, self.rtx_ssrc) if self.has_rtx else (self.ssrc,)
+            if self.has_rtx:
+                media.add("ssrc-group", f"FID {self.ssrc} {self.rtx_ssrc}")
+            for ssrc in ssrcs:
+                media.add("ssrc", f"{ssrc} cname:{cname}")
         return media
 
     def write_rejected(self) -> Media:

@@ -14,12 +14,15 @@ CODECS = {
     },
     "video": {
         96: ("VP8/90000", ""),
-        97: ("rtx/90000", "apt=96"),
         98: ("VP9/90000", "profile-id=0"),
         102: ("H264/90000", "level-asymmetry-allowed=1;packetization-mode=1;profile-level-id=42e01f"),
         104: ("H264/90000", "level-asymmetry-allowed=1;packetization-mode=0;profile-level-id=42e01f"),
+        118: ("red/90000", ""),
+        119: ("rtx/90000", "apt=118"),
+        45: ("AV1/90000", "level-idx=5;profile=0;tier=0"),
     },
 }
+RTX = {97: 96, 99: 98, 103: 102, 46: 45}  # favourite -> the favourite it repeats; H264 in mode 0 has none
 EXTENSIONS = {
     "audio": {1: "urn:ietf:params:rtp-hdrext:ssrc-audio-level", 4: "urn:ietf:params:rtp-hdrext:sdes:mid"},
     "video": {
@@ -33,6 +36,7 @@ DIRECTIONS = ("sendrecv", "sendonly", "recvonly", "inactive")
 REVERSED = dict(zip(DIRECTIONS, ("sendrecv", "recvonly", "sendonly", "inactive"), strict=True))
 FINGERPRINT = "sha-256 " + ":".join(["CD"] * 32)
 MAX_LINES = 100
+RTX_SSRC = 10_000  # what a line's SSRC of repeats is above that of its media
 
 
 def sends(direction: str) -> bool:
@@ -52,6 +56,11 @@ def meet(one: str, other: str) -> str:
 def is_known(codec: tuple[str, str]) -> bool:
     """We speak it, so it keeps its number."""
     return any(codec in codecs.values() for codecs in CODECS.values())
+
+
+def repeated(codec: tuple[str, str]) -> int | None:
+    """Which payload type it repeats."""
+    return int(codec[1].removeprefix("apt=")) if codec[0] == "rtx/90000" else None
 
 
 @dataclass
@@ -135,7 +144,7 @@ class SdpPeer:
         self._server_version = 0
         self._server_codecs: dict[int, tuple[str, str, tuple[str, ...]]] = {}
         self._server_extensions: dict[int, str] = {}
-        self._server_ssrcs: dict[str, str] = {}
+        self._server_ssrcs: dict[tuple[str, str], str] = {}
 
     def add(self, kind: str, direction: str) -> Transceiver:
         transceiver = Transceiver(kind, direction, ssrc=self._next_ssrc)
@@ -259,6 +268,10 @@ class SdpPeer:
         """Take the numbers of the server for what we know, too."""
         known, uris = CODECS[line.kind].values(), EXTENSIONS[line.kind].values()
         line.codecs = {pt: (name, f) for pt, (name, f, _) in section.codecs.items() if (name, f) in known}
+        has_rtx = [CODECS["video"][favourite] for favourite in RTX.values()]
+        for pt, (name, fmtp, _) in section.codecs.items():
+            if line.codecs.get(repeated((name, fmtp)) or -1) in has_rtx:
+                line.codecs[pt] = (name, fmtp)
         line.extensions = {number: uri for number, uri in section.extensions.items() if uri in uris}
         assert line.codecs
         for payload_type, codec in line.codecs.items():
@@ -271,11 +284,16 @@ class SdpPeer:
         line.codecs, line.extensions = {}, {}
         for favourite, codec in CODECS[line.kind].items():
             used = self._payload_types.values()
-            number = next(n for n in [favourite, *range(127, 95, -1)] if n not in used)
+            number = next(n for n in [favourite, *range(127, 95, -1), *range(35, 64)] if n not in used)
+            line.codecs[self._payload_types.setdefault(codec, number)] = codec
+        for favourite, media in RTX.items() if line.kind == "video" else ():
+            codec = ("rtx/90000", f"apt={self._payload_types[CODECS['video'][media]]}")
+            used = self._payload_types.values()
+            number = next(n for n in [favourite, *range(127, 95, -1), *range(35, 64)] if n not in used)
             line.codecs[self._payload_types.setdefault(codec, number)] = codec
         for favourite, uri in EXTENSIONS[line.kind].items():
-            used = self._extension_ids.values()
-            number = next(n for n in [favourite, *range(1, 15)] if n not in used)
+            taken = self._extension_ids.values()
+            number = next(n for n in [favourite, *range(1, 15)] if n not in taken)
             line.extensions[self._extension_ids.setdefault(uri, number)] = uri
 
     def _refuse(self, line: Transceiver) -> None:
@@ -305,10 +323,13 @@ class SdpPeer:
         for payload_type, (name, fmtp) in codecs.items():
             lines.append(f"a=rtpmap:{payload_type} {name}")
             lines += [f"a=fmtp:{payload_type} {fmtp}"] if fmtp else []
-            if line.kind == "video":
+            if line.kind == "video" and name != "rtx/90000":
                 lines += [f"a=rtcp-fb:{payload_type} {feedback}" for feedback in FEEDBACK]
         if sends(direction):
-            lines += [f"a=msid:camera {line.kind}{line.ssrc}", f"a=ssrc:{line.ssrc} cname:peer"]
+            rtx = [line.ssrc + RTX_SSRC] if any(name == "rtx/90000" for name, _ in codecs.values()) else []
+            lines += [f"a=msid:camera {line.kind}{line.ssrc}"]
+            lines += [f"a=ssrc-group:FID {line.ssrc} {ssrc}" for ssrc in rtx]
+            lines += [f"a=ssrc:{ssrc} cname:peer" for ssrc in [line.ssrc, *rtx]]
         return lines
 
     def _write(self, sections: list[list[str]], bundle: list[str]) -> str:
@@ -333,17 +354,31 @@ class SdpPeer:
                 assert ours.get(payload_type, codec[:2]) == codec[:2]
                 # Only what both sides use keeps its number; what we never accepted is free again.
                 known = self._server_codecs.setdefault(payload_type, codec)
-                assert known == codec or not is_known(known[:2])
+                assert known == codec or not self._is_spoken(known[:2])
                 self._server_codecs[payload_type] = codec
+                if (media := repeated(codec[:2])) is not None:
+                    assert media in section.codecs and not codec[2]
             for number, uri in section.extensions.items():
                 assert self._server_extensions.setdefault(number, uri) == uri
-            ssrcs = {value.split(" ")[0] for value in section.values("ssrc")}
-            if not section.is_rejected and sends(section.direction):
-                (ssrc,) = ssrcs
-                assert self._server_ssrcs.setdefault(section.mid, ssrc) == ssrc
-                assert len(section.values("msid")) == 1
-            else:
-                assert not ssrcs and not section.values("msid")
+            self._check_ssrcs(section)
         assert len(set(self._server_ssrcs.values())) == len(self._server_ssrcs)
         (group,) = (line for line in session if line.startswith("a=group:BUNDLE"))
         return group.split(" ")[1:], sections
+
+    def _check_ssrcs(self, section: ServerSection) -> None:
+        ssrcs = [value.split(" ")[0] for value in section.values("ssrc")]
+        groups = section.values("ssrc-group")
+        if section.is_rejected or not sends(section.direction):
+            assert not ssrcs and not groups and not section.values("msid")
+            return
+        assert len(section.values("msid")) == 1
+        assert self._server_ssrcs.setdefault((section.mid, "media"), ssrcs[0]) == ssrcs[0]
+        if any(repeated(codec[:2]) is not None for codec in section.codecs.values()):
+            assert len(ssrcs) == 2 and groups == [f"FID {ssrcs[0]} {ssrcs[1]}"]
+            assert self._server_ssrcs.setdefault((section.mid, "rtx"), ssrcs[1]) == ssrcs[1]
+        else:
+            assert len(ssrcs) == 1 and not groups
+
+    def _is_spoken(self, codec: tuple[str, str]) -> bool:
+        """We speak it under the number it has, so both may not change."""
+        return is_known(codec) or codec in self._payload_types

@@ -31,6 +31,9 @@ def test_the_answer_fits_the_offer(path: Path) -> None:
         known = {**STATIC_RTPMAPS[Kind(media.media)], **offered.rtpmaps}
         assert media.rtpmaps == {pt: known[pt] for pt in media.payload_types}
         assert {(e.id, e.uri) for e in media.extmaps} <= {(e.id, e.uri) for e in offered.extmaps}
+        for payload_type in media.payload_types:
+            if media.rtpmaps[payload_type].encoding == "rtx":
+                assert media.fmtps[payload_type] == offered.fmtps[payload_type]
         for payload_type, feedback in media.feedback.items():
             assert feedback <= offered.feedback[payload_type] & {"nack", "nack pli", "ccm fir"}
         assert not media.has("simulcast") and not media.has("rid")
@@ -55,7 +58,9 @@ def test_the_answer_to_chromium_prefers_vp8_then_h264() -> None:
     _, answer = answer_to(recorded("chromium-plain"))
     audio, video, data = answer.media
     assert audio.lines[0] == "m=audio 7882 UDP/TLS/RTP/SAVPF 111 0 8"
-    assert video.lines[0] == "m=video 7882 UDP/TLS/RTP/SAVPF 96 108 114 102 104 116 39 98 100 45"
+    assert video.lines[0] == "m=video 7882 UDP/TLS/RTP/SAVPF " + " ".join(
+        ["96 97", "108 109 114 115 102 103 104 107 116 117 39 40", "98 99 100 101", "45 46"]
+    )
     assert video.fmtps[39] == "level-asymmetry-allowed=1;packetization-mode=0;profile-level-id=4d001f"
     assert data.lines[0] == "m=application 0 UDP/DTLS/SCTP webrtc-datachannel"
     assert audio.lines[1] == "c=IN IP4 192.0.2.1"
@@ -69,9 +74,8 @@ def test_a_section_that_offers_only_others_is_answered_with_them(offered: str) -
     plain = recorded("chromium-plain").replace("VP8/90000", "x/90000").replace("H264/90000", "x/90000")
     _, answer = answer_to(plain.replace("AV1/90000" if offered[2] == "9" else "VP9/90000", "x/90000"))
     video = answer.media[1]
-    assert {video.rtpmaps[payload_type].encoding for payload_type in video.payload_types} == {
-        offered.partition("/")[0].lower()
-    }
+    names = {video.rtpmaps[payload_type].encoding for payload_type in video.payload_types}
+    assert names == {offered.partition("/")[0].lower(), "rtx"}
 
 
 def test_a_static_payload_type_needs_no_rtpmap() -> None:
@@ -210,7 +214,8 @@ def test_an_answer_can_carry_media_at_once() -> None:
     answer = Description.parse(server.create_answer())
     assert answer.media[1].direction is Direction.SENDRECV
     assert answer.media[1].all("msid") == ["Ada%20Lovelace TR_1"]
-    assert answer.media[1].all("ssrc") == [f"{server.down_sections[mid].config.ssrc} cname:kaamos"]
+    config = server.down_sections[mid].config
+    assert answer.media[1].all("ssrc") == [f"{config.ssrc} cname:kaamos", f"{config.rtx_ssrc} cname:kaamos"]
     assert server.is_sendable(mid) and not server.needs_offer
 
 
