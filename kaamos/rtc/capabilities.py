@@ -79,16 +79,19 @@ FEEDBACK: Mapping[Kind, tuple[str, ...]] = {
     Kind.AUDIO: (),
     Kind.VIDEO: ("nack", "nack pli", "ccm fir"),
 }
+# The feedback that goes with Extension.TRANSPORT_CC: from us to peers that send, never the other way.
+TRANSPORT_CC_FEEDBACK = "transport-cc"
 
 EXTENSION_URIS: Mapping[Extension, str] = {
     Extension.MID: "urn:ietf:params:rtp-hdrext:sdes:mid",
     Extension.AUDIO_LEVEL: "urn:ietf:params:rtp-hdrext:ssrc-audio-level",
     Extension.VIDEO_ORIENTATION: "urn:3gpp:video-orientation",
+    Extension.TRANSPORT_CC: "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01",
 }
 
 EXTENSIONS: Mapping[Kind, tuple[Extension, ...]] = {
-    Kind.AUDIO: (Extension.MID, Extension.AUDIO_LEVEL),
-    Kind.VIDEO: (Extension.MID, Extension.VIDEO_ORIENTATION),
+    Kind.AUDIO: (Extension.MID, Extension.AUDIO_LEVEL, Extension.TRANSPORT_CC),
+    Kind.VIDEO: (Extension.MID, Extension.VIDEO_ORIENTATION, Extension.TRANSPORT_CC),
 }
 
 _EXTENSION_OF = {

@@ -135,9 +135,11 @@ class Numbering:
         return tuple(replace(codec, rtx=self._propose_rtx(codec.payload_type)) for codec in proposed)
 
     def propose_extensions(self, kind: Kind) -> dict[Extension, int]:
-        """Return every extension of this kind for a new section of ours."""
-        proposed = {}
+        """Return every extension of this kind for a new section of ours, in which only we send."""
+        proposed: dict[Extension, int] = {}
         for extension in EXTENSIONS[kind]:
+            if extension is Extension.TRANSPORT_CC:
+                continue  # read from those who send, not sent
             number = self._extensions.get(extension) or self._propose_extension_id(extension)
             if number is not None:
                 proposed[extension] = number

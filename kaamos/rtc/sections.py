@@ -23,6 +23,7 @@ from kaamos.rtc.capabilities import (
     FEEDBACK,
     RTX,
     STATIC_RTPMAPS,
+    TRANSPORT_CC_FEEDBACK,
     answer_fmtp,
     extension_of,
     find_codec,
@@ -93,6 +94,7 @@ class PeerSection:
     codecs: tuple[NumberedCodec, ...]
     spare_codecs: tuple[NumberedCodec, ...]  # a codec once more, under a further payload type
     foreign_payload_types: Mapping[int, int | None]  # with the one it repeats, for RTX
+    transport_cc: frozenset[int]  # payload types with that feedback; empty where the peer does not send
     extensions: Mapping[Extension, tuple[int, Direction]]  # id 1..14, direction as the peer means it
     foreign_extension_ids: frozenset[int]
     ssrcs: tuple[int, ...]  # of media
@@ -114,10 +116,9 @@ def read_section(media: Media, session_direction: Direction | None) -> PeerSecti
     _ = media.candidates  # refused when malformed, otherwise unused (design 1.1)
     kind = Kind(media.media) if media.media in tuple(Kind) else None
     if kind is None or media.protocol not in _RTP_PROTOCOLS:
-        no_ids: frozenset[int] = frozenset()
-        return PeerSection(media, media.mid, kind, Direction.INACTIVE, (), (), {}, {}, no_ids, (), {}, None)
+        no: frozenset[int] = frozenset()
+        return PeerSection(media, media.mid, kind, Direction.INACTIVE, (), (), {}, no, {}, no, (), {}, None)
     codecs, spare, foreign = _read_codecs(kind, media)
-    ssrcs, rtx_ssrcs = _read_ssrcs(media)
     extensions: dict[Extension, tuple[int, Direction]] = {}
     foreign_ids = set()
     for extmap in media.extmaps:
@@ -126,14 +127,17 @@ def read_section(media: Media, session_direction: Direction | None) -> PeerSecti
             foreign_ids.add(extmap.id)
         else:
             extensions[extension] = (extmap.id, extmap.direction)
+    direction = media.direction or session_direction or Direction.SENDRECV
+    ssrcs, rtx_ssrcs = _read_ssrcs(media)
     return PeerSection(
         media=media,
         mid=media.mid,
         kind=kind,
-        direction=media.direction or session_direction or Direction.SENDRECV,
+        direction=direction,
         codecs=codecs,
         spare_codecs=spare,
         foreign_payload_types=foreign,
+        transport_cc=_read_transport_cc(media) if direction.sends else frozenset(),
         extensions=extensions,
         foreign_extension_ids=frozenset(foreign_ids),
         ssrcs=ssrcs,
@@ -170,6 +174,23 @@ def _read_codecs(
     best: dict[int, NumberedCodec] = {}
     spare = [codec for codec in found.values() if best.setdefault(codec.codec_id, codec) is not codec]
     return tuple(best[codec_id] for codec_id in sorted(best)), tuple(spare), foreign
+
+
+def _read_transport_cc(media: Media) -> frozenset[int]:
+    """Return the payload types for which the peer takes transport-wide feedback."""
+    feedback = media.feedback
+    for_all = TRANSPORT_CC_FEEDBACK in feedback.get(None, ())
+    return frozenset(
+        payload_type
+        for payload_type in media.payload_types
+        if for_all or TRANSPORT_CC_FEEDBACK in feedback.get(payload_type, ())
+    )
+
+
+def _has_rcvr_rtt(media: Media) -> bool:
+    """The peer wants to learn the round-trip time where it only receives (RFC 3611 section 5.1)."""
+    formats = (item for value in media.all("rtcp-xr") for item in value.split(" "))
+    return any(item.partition(":")[0] == "rcvr-rtt=all" for item in formats)
 
 
 def _repeated(fmtp: str) -> int | None:
@@ -212,6 +233,8 @@ class Section:
         "_codecs",
         "_extensions",
         "_formats",
+        "_transport_cc",
+        "has_rcvr_rtt",
         "has_rsize",
         "is_rejected",
         "kind",
@@ -249,9 +272,11 @@ class Section:
         self.rtx_ssrcs: Mapping[int, int] = {}  # the peer's
         self.msid: tuple[str, str] | None = None
         self.has_rsize = True
+        self.has_rcvr_rtt = True
         self._formats: tuple[str, ...] = ()  # as the peer listed them, to refuse the section with
         self._codecs: tuple[NumberedCodec, ...] = ()
-        self._extensions: Mapping[Extension, tuple[int, Direction]] = {}
+        self._extensions: dict[Extension, tuple[int, Direction]] = {}
+        self._transport_cc: frozenset[int] = frozenset()  # payload types with feedback from us
 
     def propose(self, codecs: tuple[NumberedCodec, ...], extensions: Mapping[Extension, int]) -> None:
         """Set what a section of ours offers."""
@@ -266,8 +291,15 @@ class Section:
         self.ssrcs = peer.ssrcs
         self.rtx_ssrcs = peer.rtx_ssrcs
         self.msid = peer.msid
+        self.has_rcvr_rtt = _has_rcvr_rtt(peer.media)
         self._codecs = peer.codecs
         self._extensions = {ext: item for ext, item in peer.extensions.items() if ext in extensions}
+        self._transport_cc = peer.transport_cc.intersection(codec.payload_type for codec in peer.codecs)
+        # The extension and the feedback are worth nothing without each other.
+        _, way = self._extensions.get(Extension.TRANSPORT_CC, (0, Direction.INACTIVE))
+        if not self._transport_cc or not way.sends:
+            self._extensions.pop(Extension.TRANSPORT_CC, None)
+            self._transport_cc = frozenset()
 
     def reject(self, peer: PeerSection) -> None:
         """Nothing flows here any more, and nothing plays."""
@@ -292,6 +324,7 @@ class Section:
                 for codec in peer.codecs
                 if codec.codec_id in offered
             ),
+            transport_cc=peer.transport_cc if self._transport_cc else frozenset(),
         )
 
     @property
@@ -317,15 +350,17 @@ class Section:
         if self.mid is None or self.kind is None or not (self.peer_sends and self.said_receives):
             return None
         feedback = {item for codec in self._codecs for item in codec.feedback}
+        extensions = {ext: number for ext, (number, way) in self._extensions.items() if way.sends}
         config = UpTrackConfig(
             mid=self.mid,
             kind=self.kind,
             codecs=tuple(map(_up_codec, self._codecs)),
             ssrcs=self.ssrcs,
-            extensions={ext: number for ext, (number, way) in self._extensions.items() if way.sends},
+            extensions=extensions,
             pli="nack pli" in feedback,
             fir="ccm fir" in feedback,
             nack="nack" in feedback,
+            transport_cc=bool(self._transport_cc),
             rtx_payload_types={
                 codec.rtx: codec.payload_type for codec in self._codecs if codec.rtx is not None
             },
@@ -337,12 +372,14 @@ class Section:
         """The section as one the peer can receive in, None where it cannot."""
         if self.mid is None or self.kind is None or self.ssrc is None or not self.peer_receives:
             return None
+        extensions = {ext: number for ext, (number, way) in self._extensions.items() if way.receives}
+        extensions.pop(Extension.TRANSPORT_CC, None)  # we number nothing that we send
         config = DownTrackConfig(
             mid=self.mid,
             kind=self.kind,
             ssrc=self.ssrc,
             payload_types={codec.codec_id: codec.payload_type for codec in self._codecs},
-            extensions={ext: number for ext, (number, way) in self._extensions.items() if way.receives},
+            extensions=extensions,
             nack=any("nack" in codec.feedback for codec in self._codecs),
             cname=cname,
             rtx_payload_types={codec.codec_id: codec.rtx for codec in self._codecs if codec.rtx is not None},
@@ -369,15 +406,10 @@ class Section:
         media.add("rtcp-mux")
         if self.has_rsize:
             media.add("rtcp-rsize")
+        if self.has_rcvr_rtt:
+            media.add("rtcp-xr", "rcvr-rtt=all")
         for codec in self._codecs:
-            media.add("rtpmap", f"{codec.payload_type} {CODECS[codec.codec_id].rtpmap_text}")
-            for item in codec.feedback:
-                media.add("rtcp-fb", f"{codec.payload_type} {item}")
-            if codec.fmtp:
-                media.add("fmtp", f"{codec.payload_type} {codec.fmtp}")
-            if codec.rtx is not None:
-                media.add("rtpmap", f"{codec.rtx} {RTX.encoding}/{RTX.clock_rate}")
-                media.add("fmtp", f"{codec.rtx} apt={codec.payload_type}")
+            self._write_codec(media, codec)
         if direction.sends:
             ssrcs = (self.ssrc, self.rtx_ssrc) if self.has_rtx else (self.ssrc,)
             if self.has_rtx:
@@ -385,6 +417,20 @@ class Section:
             for ssrc in ssrcs:
                 media.add("ssrc", f"{ssrc} cname:{cname}")
         return media
+
+    def _write_codec(self, media: Media, codec: NumberedCodec) -> None:
+        """Append the lines of a codec and of its repeats."""
+        number = codec.payload_type
+        media.add("rtpmap", f"{number} {CODECS[codec.codec_id].rtpmap_text}")
+        for item in codec.feedback:
+            media.add("rtcp-fb", f"{number} {item}")
+        if number in self._transport_cc:
+            media.add("rtcp-fb", f"{number} {TRANSPORT_CC_FEEDBACK}")
+        if codec.fmtp:
+            media.add("fmtp", f"{number} {codec.fmtp}")
+        if codec.rtx is not None:
+            media.add("rtpmap", f"{codec.rtx} {RTX.encoding}/{RTX.clock_rate}")
+            media.add("fmtp", f"{codec.rtx} apt={number}")
 
     def write_rejected(self) -> Media:
         """Return the section refused with port 0 (RFC 3264 section 6)."""

@@ -23,15 +23,24 @@ CODECS = {
     },
 }
 RTX = {97: 96, 99: 98, 103: 102, 46: 45}  # favourite -> the favourite it repeats; H264 in mode 0 has none
+TRANSPORT_CC = "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01"
 EXTENSIONS = {
-    "audio": {1: "urn:ietf:params:rtp-hdrext:ssrc-audio-level", 4: "urn:ietf:params:rtp-hdrext:sdes:mid"},
+    "audio": {
+        1: "urn:ietf:params:rtp-hdrext:ssrc-audio-level",
+        3: TRANSPORT_CC,
+        4: "urn:ietf:params:rtp-hdrext:sdes:mid",
+    },
     "video": {
+        3: TRANSPORT_CC,
         13: "urn:3gpp:video-orientation",
         2: "http://www.webrtc.org/experiments/rtp-hdrext/abs-send-time",
         4: "urn:ietf:params:rtp-hdrext:sdes:mid",
     },
 }
-FEEDBACK = ("nack", "nack pli", "ccm fir", "transport-cc")
+FEEDBACK = {
+    "audio": ("transport-cc",),
+    "video": ("nack", "nack pli", "ccm fir", "goog-remb", "transport-cc"),
+}
 DIRECTIONS = ("sendrecv", "sendonly", "recvonly", "inactive")
 REVERSED = dict(zip(DIRECTIONS, ("sendrecv", "recvonly", "sendonly", "inactive"), strict=True))
 FINGERPRINT = "sha-256 " + ":".join(["CD"] * 32)
@@ -95,14 +104,24 @@ class ServerSection:
         fmtps = dict(value.split(" ", 1) for value in self.values("fmtp"))
         rtpmaps = dict(value.split(" ", 1) for value in self.values("rtpmap"))
         return {
-            int(pt): (rtpmaps[pt], fmtps.get(pt, ""), tuple(self._feedback(pt)))
+            int(pt): (rtpmaps[pt], fmtps.get(pt, ""), tuple(self._feedback(pt)))  # without transport-cc
             for pt in self.head[3:]
             if not self.is_rejected
         }
 
     def _feedback(self, payload_type: str) -> list[str]:
         entries = (value.split(" ", 1) for value in self.values("rtcp-fb"))
-        return [feedback for number, feedback in entries if number == payload_type]
+        return [item for number, item in entries if number == payload_type and item != "transport-cc"]
+
+    @property
+    def has_transport_cc(self) -> bool:
+        """Extension and feedback go together."""
+        media = [pt for pt, (name, _, _) in self.codecs.items() if name != "rtx/90000"]
+        found = TRANSPORT_CC in self.extensions.values()
+        assert [value for value in self.values("rtcp-fb") if value.endswith(" transport-cc")] == [
+            f"{pt} transport-cc" for pt in media if found
+        ]
+        return found
 
     @property
     def extensions(self) -> dict[int, str]:
@@ -125,6 +144,7 @@ class Transceiver:
     sends_now: bool = False
     receives_now: bool = False
     showing: str | None = None  # the msid that the server told
+    has_transport_cc: bool = False  # negotiated for what we send
 
 
 class SdpPeer:
@@ -190,6 +210,8 @@ class SdpPeer:
         self.pending = order
         for line in order:
             line.offered = line.direction
+            if line.extensions is not None and not line.is_stopped:
+                self._number_extensions(line)
         return self._write(
             [self._section(t, t.direction, "actpass") for t in self.pending],
             [t.mid or "" for t in self.pending if not t.is_stopped],
@@ -222,6 +244,8 @@ class SdpPeer:
             assert not sends(section.direction) or receives(line.offered)
             assert not receives(section.direction) or sends(line.offered)
             line.codecs = {pt: (name, fmtp) for pt, (name, fmtp, _) in section.codecs.items()}
+            line.has_transport_cc = section.has_transport_cc
+            assert line.has_transport_cc == sends(line.offered)
             line.said, line.allowed = line.offered, "sendrecv"
             self._settle(line, section, receives(section.direction), sends(section.direction))
         assert bundle == [s.mid for s in sections if not s.is_rejected]
@@ -249,6 +273,8 @@ class SdpPeer:
             self._agree(line, section)
             line.allowed = REVERSED[section.direction]
             line.said = direction = meet(line.direction, line.allowed)
+            assert section.has_transport_cc == line.has_transport_cc
+            line.has_transport_cc = line.has_transport_cc and sends(direction)
             self._settle(line, section, sends(direction), receives(direction))
             texts.append(self._section(line, direction, "active"))
         self.lines = lines
@@ -281,7 +307,7 @@ class SdpPeer:
 
     def _number(self, line: Transceiver) -> None:
         """Give a line of our own its numbers: those in use, our favourites, or free ones."""
-        line.codecs, line.extensions = {}, {}
+        line.codecs = {}
         for favourite, codec in CODECS[line.kind].items():
             used = self._payload_types.values()
             number = next(n for n in [favourite, *range(127, 95, -1), *range(35, 64)] if n not in used)
@@ -291,6 +317,10 @@ class SdpPeer:
             used = self._payload_types.values()
             number = next(n for n in [favourite, *range(127, 95, -1), *range(35, 64)] if n not in used)
             line.codecs[self._payload_types.setdefault(codec, number)] = codec
+        self._number_extensions(line)
+
+    def _number_extensions(self, line: Transceiver) -> None:
+        line.extensions = {}
         for favourite, uri in EXTENSIONS[line.kind].items():
             taken = self._extension_ids.values()
             number = next(n for n in [favourite, *range(1, 15)] if n not in taken)
@@ -319,12 +349,15 @@ class SdpPeer:
         lines.append(f"a=mid:{line.mid}")
         lines += [f"a=ice-ufrag:{self.ufrag}", "a=ice-pwd:" + "x" * 24, f"a=fingerprint:{FINGERPRINT}"]
         lines += [f"a=setup:{setup}", f"a={direction}", "a=rtcp-mux", "a=rtcp-rsize"]
+        lines.append("a=rtcp-xr:rcvr-rtt=all")
         lines += [f"a=extmap:{number} {uri}" for number, uri in (line.extensions or {}).items()]
         for payload_type, (name, fmtp) in codecs.items():
             lines.append(f"a=rtpmap:{payload_type} {name}")
             lines += [f"a=fmtp:{payload_type} {fmtp}"] if fmtp else []
-            if line.kind == "video" and name != "rtx/90000":
-                lines += [f"a=rtcp-fb:{payload_type} {feedback}" for feedback in FEEDBACK]
+            has_transport_cc = TRANSPORT_CC in (line.extensions or {}).values()
+            for feedback in FEEDBACK[line.kind] if name != "rtx/90000" else ():
+                if feedback != "transport-cc" or has_transport_cc:
+                    lines.append(f"a=rtcp-fb:{payload_type} {feedback}")
         if sends(direction):
             rtx = [line.ssrc + RTX_SSRC] if any(name == "rtx/90000" for name, _ in codecs.values()) else []
             lines += [f"a=msid:camera {line.kind}{line.ssrc}"]
@@ -360,6 +393,7 @@ class SdpPeer:
                     assert media in section.codecs and not codec[2]
             for number, uri in section.extensions.items():
                 assert self._server_extensions.setdefault(number, uri) == uri
+            assert section.is_rejected or section.values("rtcp-xr") == ["rcvr-rtt=all"]
             self._check_ssrcs(section)
         assert len(set(self._server_ssrcs.values())) == len(self._server_ssrcs)
         (group,) = (line for line in session if line.startswith("a=group:BUNDLE"))

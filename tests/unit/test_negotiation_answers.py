@@ -35,7 +35,15 @@ def test_the_answer_fits_the_offer(path: Path) -> None:
             if media.rtpmaps[payload_type].encoding == "rtx":
                 assert media.fmtps[payload_type] == offered.fmtps[payload_type]
         for payload_type, feedback in media.feedback.items():
-            assert feedback <= offered.feedback[payload_type] & {"nack", "nack pli", "ccm fir"}
+            assert feedback <= offered.feedback[payload_type] & {
+                "nack",
+                "nack pli",
+                "ccm fir",
+                "transport-cc",
+            }
+        has_feedback = any("transport-cc" in feedback for feedback in media.feedback.values())
+        assert has_feedback == any(extmap.uri.endswith("wide-cc-extensions-01") for extmap in media.extmaps)
+        assert media.all("rtcp-xr") == offered.all("rtcp-xr")
         assert not media.has("simulcast") and not media.has("rid")
         assert not media.direction.sends
         assert media.direction.receives == (offered.direction or Direction.SENDRECV).sends
@@ -99,7 +107,11 @@ def test_chromium_maps_are_in_its_own_numbers() -> None:
     types = [codec.payload_type for codec in up.config.codecs]
     assert types == [96, 108, 114, 102, 104, 116, 39, 98, 100, 45]
     assert [codec.codec_id for codec in up.config.codecs] == [1, 2, 3, 4, 5, 6, 7, 14, 15, 16]
-    assert up.config.extensions == {Extension.MID: 4, Extension.VIDEO_ORIENTATION: 13}
+    assert up.config.extensions == {
+        Extension.MID: 4,
+        Extension.VIDEO_ORIENTATION: 13,
+        Extension.TRANSPORT_CC: 3,
+    }
     assert up.config.ssrcs == (3586730853,)  # without the one of retransmission
     assert up.config.pli and up.config.fir
     assert up.msid == ("2a1ad32f-e2d9-47a5-98da-b43d22240190", "1e015ef4-66f4-4e42-8218-efb04fce5af6")
@@ -315,7 +327,7 @@ def test_payload_types_that_rtcp_would_hide_are_not_used() -> None:
 def test_extension_ids_past_the_one_byte_form_are_not_used() -> None:
     offer = recorded("chromium-plain").replace("a=extmap:13 ", "a=extmap:15 ")
     server, _ = answer_to(offer)
-    assert server.up_sections[Mid("1")].config.extensions == {Extension.MID: 4}
+    assert server.up_sections[Mid("1")].config.extensions == {Extension.MID: 4, Extension.TRANSPORT_CC: 3}
 
 
 def test_an_extension_has_one_id_on_a_connection() -> None:

@@ -1,10 +1,10 @@
-"""What makes lost packets come again: RTX and NACK as both sides agree on them."""
+"""What keeps media whole on a bad network: RTX, NACK, transport-wide feedback and round-trip times."""
 
 import re
 
 import pytest
 
-from kaamos.media.description import Kind
+from kaamos.media.description import Extension, Kind
 from kaamos.rtc.negotiation import Mid
 from kaamos.rtc.sdp import Description
 from tests.support.negotiation import (
@@ -16,6 +16,8 @@ from tests.support.negotiation import (
     refused,
     server_offers,
 )
+
+TRANSPORT_CC = "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01"
 
 # RTX (RFC 4588) from the peer
 
@@ -259,3 +261,115 @@ def test_codecs_come_before_repeats_where_numbers_are_short() -> None:
     section = Description.parse(server.create_offer()).media[1]
     names = [section.rtpmaps[number].encoding for number in section.payload_types]
     assert len(names) == 20 and names.count("rtx") == 4
+
+
+# Transport-wide feedback
+
+
+def test_chromium_gets_feedback_on_all_that_it_sends() -> None:
+    server, answer = answer_to(recorded("chromium-plain"))
+    for mid, media in zip("01", answer.media, strict=False):
+        up, down = server.up_sections[Mid(mid)].config, server.down_sections[Mid(mid)].config
+        assert up.transport_cc and up.extensions[Extension.TRANSPORT_CC] == 3
+        assert Extension.TRANSPORT_CC not in down.extensions
+        assert f"3 {TRANSPORT_CC}" in media.all("extmap")
+        with_feedback = {number for number, items in media.feedback.items() if "transport-cc" in items}
+        types = {codec.payload_type for codec in up.codecs}
+        assert with_feedback == types - {0, 8}  # Chromium asks for none on G.711
+
+
+@pytest.mark.parametrize("name", ["chromium-recvonly", "firefox-recvonly"])
+def test_who_only_receives_is_not_offered_feedback(name: str) -> None:
+    _, answer = answer_to(recorded(name))
+    assert "transport-cc" not in answer.write() and TRANSPORT_CC not in answer.write()
+
+
+@pytest.mark.parametrize(
+    ("pattern", "replacement"),
+    [
+        (r" transport-cc\r\n", " x\r\n"),
+        (rf"a=extmap:3 {TRANSPORT_CC}", "a=extmap:3 urn:x"),
+        (rf"a=extmap:3 {TRANSPORT_CC}", f"a=extmap:3/recvonly {TRANSPORT_CC}"),
+        (rf"a=extmap:3 {TRANSPORT_CC}", f"a=extmap:15 {TRANSPORT_CC}"),
+    ],
+)
+def test_feedback_and_its_extension_go_together(pattern: str, replacement: str) -> None:
+    server, answer = answer_to(re.sub(pattern, replacement, recorded("chromium-plain")))
+    assert "transport-cc" not in answer.write() and TRANSPORT_CC not in answer.write()
+    up = server.up_sections[Mid("1")].config
+    assert not up.transport_cc and Extension.TRANSPORT_CC not in up.extensions
+
+
+def test_a_section_with_another_id_for_the_extension_has_no_feedback() -> None:
+    head, tail = recorded("chromium-plain").split("m=video")
+    server, answer = answer_to(head + "m=video" + tail.replace("a=extmap:3 ", "a=extmap:12 "))
+    assert server.up_sections[Mid("0")].config.transport_cc
+    assert not server.up_sections[Mid("1")].config.transport_cc
+    assert not any("transport-cc" in feedback for feedback in answer.media[1].feedback.values())
+
+
+def test_feedback_may_be_offered_for_all_payload_types_at_once() -> None:
+    offer = recorded("chromium-plain").replace("a=rtcp-fb:111 transport-cc", "a=rtcp-fb:* transport-cc")
+    server, answer = answer_to(offer)
+    assert server.up_sections[Mid("0")].config.transport_cc
+    assert answer.media[0].feedback == {number: {"transport-cc"} for number in (111, 0, 8)}
+
+
+def test_feedback_follows_the_direction_and_our_offers_repeat_it() -> None:
+    server, peer = established(("video", "sendrecv"))
+    server.play(Mid("0"), "ada", "TR_1")
+    server.play(server.add_section(Kind.VIDEO), "bob", "TR_2")
+    both, ours = Description.parse(server.create_offer()).media
+    assert "transport-cc" in both.feedback[96] and "transport-cc" not in ours.feedback[96]
+    server.withdraw_offer()
+    server_offers(server, peer)
+    assert server.up_sections[Mid("0")].config.transport_cc
+    for direction, is_used in (("recvonly", False), ("sendrecv", True)):
+        peer.transceivers[0].direction = direction
+        client_offers(server, peer)
+        again = Description.parse(server.create_offer()).media[0]
+        assert ("transport-cc" in again.feedback[96]) is is_used
+        server.withdraw_offer()
+
+
+def test_a_peer_that_starts_to_send_in_a_section_of_ours_gets_feedback() -> None:
+    server, peer = established(("audio", "sendrecv"))
+    mid = server.add_section(Kind.VIDEO)
+    server.play(mid, "ada", "TR_1")
+    server_offers(server, peer)
+    peer.line_of(mid).direction = "sendrecv"
+    client_offers(server, peer)
+    assert server.up_sections[mid].config.transport_cc and server.is_sendable(mid)
+
+
+def test_an_answer_cannot_bring_feedback_that_was_not_offered() -> None:
+    server, peer = established(("video", "recvonly"))
+    client = peer.offer().replace("a=recvonly", "a=sendrecv")
+    server.receive_offer(re.sub("a=rtcp-fb:.* transport-cc\r\n", "", client))
+    server.create_answer()
+    server.create_offer()
+    server.receive_answer(client.replace("a=setup:actpass", "a=setup:active"))
+    assert not server.up_sections[Mid("0")].config.transport_cc
+
+
+# The round-trip time of who only receives (RFC 3611)
+
+
+@pytest.mark.parametrize(
+    ("value", "is_answered"),
+    [
+        ("rcvr-rtt=all", True),
+        ("rcvr-rtt=all:1200 stat-summary=loss", True),
+        ("pkt-loss-rle rcvr-rtt=all", True),
+        ("rcvr-rtt=sender", False),
+        ("rcvr-rtt=allx", False),
+        ("", False),
+    ],
+)
+def test_round_trip_times_are_reported_to_who_asks(value: str, is_answered: bool) -> None:
+    server, answer = answer_to(recorded("chromium-plain").replace("rtcp-xr:rcvr-rtt=all", f"rtcp-xr:{value}"))
+    server.add_section(Kind.AUDIO)
+    offer = Description.parse(server.create_offer())
+    expected = ["rcvr-rtt=all"] if is_answered else []
+    assert [media.all("rtcp-xr") for media in answer.media] == [expected, expected, []]
+    assert [media.all("rtcp-xr") for media in offer.media] == [expected, expected, [], ["rcvr-rtt=all"]]
