@@ -32,13 +32,13 @@ class Codec:
     kind: Kind
     rtpmap: RtpMap
     format: PayloadFormat
-    profile: H264Profile | None = None  # H.264 only
+    profile: str | None = None  # H.264: an H264Profile; VP9: profile-id; AV1: profile; others: None
     packetization_mode: int = 0  # H.264 only: 0 or 1 (RFC 6184 section 6.2)
 
     @property
     def name(self) -> str:
         """The encoding name as ``a=rtpmap`` usually spells it."""
-        return self.rtpmap.encoding if self.kind is Kind.AUDIO else self.rtpmap.encoding.upper()
+        return "opus" if self.rtpmap.encoding == "opus" else self.rtpmap.encoding.upper()
 
     @property
     def rtpmap_text(self) -> str:
@@ -53,6 +53,11 @@ def _codecs() -> Iterator[Codec]:
     for profile in H264Profile:
         for mode in (1, 0):
             yield Codec(Kind.VIDEO, RtpMap("h264", 90000, 1), PayloadFormat.H264, profile, mode)
+    for profile_id in ("0", "2"):  # 8 and 10 bits, 4:2:0
+        yield Codec(Kind.VIDEO, RtpMap("vp9", 90000, 1), PayloadFormat.VP9, profile_id)
+    yield Codec(Kind.VIDEO, RtpMap("av1", 90000, 1), PayloadFormat.AV1, "0")  # Main
+    yield Codec(Kind.AUDIO, RtpMap("pcmu", 8000, 1), PayloadFormat.OPAQUE)
+    yield Codec(Kind.AUDIO, RtpMap("pcma", 8000, 1), PayloadFormat.OPAQUE)
 
 
 CODECS: tuple[Codec, ...] = tuple(_codecs())
@@ -61,32 +66,54 @@ CODEC_IDS: Mapping[Kind, tuple[int, ...]] = {
     kind: tuple(codec_id for codec_id, codec in enumerate(CODECS) if codec.kind is kind) for kind in Kind
 }
 
+# What these payload types mean without an a=rtpmap (RFC 3551 section 6).
+STATIC_RTPMAPS: Mapping[Kind, Mapping[int, RtpMap]] = {
+    Kind.AUDIO: {0: RtpMap("pcmu", 8000, 1), 8: RtpMap("pcma", 8000, 1)},
+    Kind.VIDEO: {},
+}
+
+RTX = RtpMap("rtx", 90000, 1)  # RFC 4588: repeats of a video codec, which its "apt" parameter names
+
 # RTCP feedback (RFC 4585, RFC 5104) we act on.
 FEEDBACK: Mapping[Kind, tuple[str, ...]] = {
     Kind.AUDIO: (),
     Kind.VIDEO: ("nack", "nack pli", "ccm fir"),
 }
+# The feedback that goes with Extension.TRANSPORT_CC: from us to peers that send, never the other way.
+TRANSPORT_CC_FEEDBACK = "transport-cc"
 
 EXTENSION_URIS: Mapping[Extension, str] = {
     Extension.MID: "urn:ietf:params:rtp-hdrext:sdes:mid",
     Extension.AUDIO_LEVEL: "urn:ietf:params:rtp-hdrext:ssrc-audio-level",
     Extension.VIDEO_ORIENTATION: "urn:3gpp:video-orientation",
+    Extension.TRANSPORT_CC: "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01",
 }
 
 EXTENSIONS: Mapping[Kind, tuple[Extension, ...]] = {
-    Kind.AUDIO: (Extension.MID, Extension.AUDIO_LEVEL),
-    Kind.VIDEO: (Extension.MID, Extension.VIDEO_ORIENTATION),
+    Kind.AUDIO: (Extension.MID, Extension.AUDIO_LEVEL, Extension.TRANSPORT_CC),
+    Kind.VIDEO: (Extension.MID, Extension.VIDEO_ORIENTATION, Extension.TRANSPORT_CC),
 }
 
 _EXTENSION_OF = {
     kind: {EXTENSION_URIS[extension]: extension for extension in EXTENSIONS[kind]} for kind in Kind
 }
 _CODEC_ID = {codec: codec_id for codec_id, codec in enumerate(CODECS)}
-_SIMPLE = {(codec.kind, codec.rtpmap): codec for codec in CODECS if codec.profile is None}
-_H264 = RtpMap("h264", 90000, 1)
+_FORMATS = {(codec.kind, codec.rtpmap): codec.format for codec in CODECS}
+_STATIC_PAYLOAD_TYPES = {
+    (kind, rtpmap): payload_type
+    for kind, rtpmaps in STATIC_RTPMAPS.items()
+    for payload_type, rtpmap in rtpmaps.items()
+}
 
 # In-band FEC is inside the Opus payload, which we pass on; 10 ms is the shortest frame browsers send.
 _OPUS_FMTP = "minptime=10;useinbandfec=1"
+
+# What an answer repeats of the offer's format parameters.
+_REPEATED: Mapping[PayloadFormat, tuple[str, ...]] = {
+    PayloadFormat.H264: ("level-asymmetry-allowed", "packetization-mode", "profile-level-id"),
+    PayloadFormat.VP9: ("profile-id",),
+    PayloadFormat.AV1: ("level-idx", "profile", "tier"),
+}
 
 # profile_idc and a pattern over profile_iop, both as in RFC 6184 table 5; x: either bit.
 _H264_PATTERNS: tuple[tuple[int, str, H264Profile], ...] = (
@@ -110,17 +137,35 @@ def extension_of(kind: Kind, uri: str) -> Extension | None:
 
 def find_codec(kind: Kind, rtpmap: RtpMap, fmtp: str) -> int | None:
     """Return the codec_id of what a peer describes, or None if it is none of ours."""
-    if kind is Kind.VIDEO and rtpmap == _H264:
-        parameters = format_parameters(fmtp)
-        # RFC 6184 makes a missing profile-level-id Baseline level 1; libwebrtc and aiortc both read it
-        # as Constrained Baseline level 3.1, and whoever leaves it out talks to them.
-        profile = h264_profile(parameters.get("profile-level-id", "42e01f"))
-        mode = parameters.get("packetization-mode", "0")
-        if profile is None or mode not in ("0", "1"):
-            return None
-        return _CODEC_ID[Codec(kind, rtpmap, PayloadFormat.H264, profile, int(mode))]
-    codec = _SIMPLE.get((kind, rtpmap))
-    return None if codec is None else _CODEC_ID[codec]
+    payload_format = _FORMATS.get((kind, rtpmap))
+    if payload_format is None:
+        return None
+    profile, mode = _profile_and_mode(payload_format, fmtp)
+    return _CODEC_ID.get(Codec(kind, rtpmap, payload_format, profile, mode))
+
+
+def static_payload_type(codec_id: int) -> int | None:
+    """Return the payload type that RFC 3551 gives to a codec, None for a dynamic one."""
+    codec = CODECS[codec_id]
+    return _STATIC_PAYLOAD_TYPES.get((codec.kind, codec.rtpmap))
+
+
+def _profile_and_mode(payload_format: PayloadFormat, fmtp: str) -> tuple[str | None, int]:
+    """Return what tells codecs of one name apart; values that belong to none of ours stand for nothing."""
+    match payload_format:
+        case PayloadFormat.H264:
+            parameters = format_parameters(fmtp)
+            # RFC 6184 makes a missing profile-level-id Baseline level 1; libwebrtc and aiortc both read it
+            # as Constrained Baseline level 3.1, and whoever leaves it out talks to them.
+            profile = h264_profile(parameters.get("profile-level-id", "42e01f"))
+            mode = parameters.get("packetization-mode", "0")
+            return profile, int(mode) if mode in ("0", "1") else -1
+        case PayloadFormat.VP9:  # RFC 9628 section 6: profile 0 where none is given
+            return format_parameters(fmtp).get("profile-id", "0"), 0
+        case PayloadFormat.AV1:  # AV1 RTP specification, section 7.2.1: likewise
+            return format_parameters(fmtp).get("profile", "0"), 0
+        case _:
+            return None, 0
 
 
 def h264_profile(profile_level_id: str) -> H264Profile | None:
@@ -138,22 +183,28 @@ def h264_profile(profile_level_id: str) -> H264Profile | None:
 def offer_fmtp(codec_id: int) -> str:
     """Return the format parameters with which we offer a codec, ``""`` for none."""
     codec = CODECS[codec_id]
-    if codec.profile is not None:
-        return (
-            f"level-asymmetry-allowed=1;packetization-mode={codec.packetization_mode}"
-            f";profile-level-id={codec.profile}"
-        )
-    return _OPUS_FMTP if codec.kind is Kind.AUDIO else ""
+    match codec.format:
+        case PayloadFormat.H264:
+            return (
+                f"level-asymmetry-allowed=1;packetization-mode={codec.packetization_mode}"
+                f";profile-level-id={codec.profile}"
+            )
+        case PayloadFormat.VP9:
+            return f"profile-id={codec.profile}"
+        case PayloadFormat.AV1:
+            return f"level-idx=5;profile={codec.profile};tier=0"  # level 3.1, what a missing one means
+        case _:
+            return _OPUS_FMTP if codec.name == "opus" else ""
 
 
 def answer_fmtp(codec_id: int, fmtp: str) -> str:
     """Return the format parameters with which we accept a codec that a peer described with ``fmtp``.
 
-    H.264 repeats the peer's own level, asymmetry and mode: whatever it can receive we only pass on, and
-    a repeated line can never be a downgrade (RFC 6184 section 8.2.2).
+    H.264, VP9 and AV1 repeat the peer's own profile, level and mode: whatever it can receive we only pass
+    on, and a repeated line can never be a downgrade (RFC 6184 section 8.2.2).
     """
-    if CODECS[codec_id].profile is None:
+    names = _REPEATED.get(CODECS[codec_id].format)
+    if names is None:
         return offer_fmtp(codec_id)
     parameters = format_parameters(fmtp)
-    names = ("level-asymmetry-allowed", "packetization-mode", "profile-level-id")
     return ";".join(f"{name}={parameters[name]}" for name in names if name in parameters)

@@ -6,7 +6,7 @@ A description is checked as a whole before anything is kept, so an error changes
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from kaamos.errors import ErrorCode, LocalProtocolError, RemoteProtocolError
 from kaamos.media.description import Extension, Kind
@@ -51,9 +51,9 @@ class _Heard:
 class Negotiator:
     """The offer/answer state of one connection.
 
-    ``new_ssrc`` gives random 32-bit numbers; every section we may send in gets one, for life.  Methods raise
-    :class:`RemoteProtocolError` for what the peer did and :class:`LocalProtocolError` for misuse; both leave
-    the state as it was.
+    ``new_ssrc`` gives random 32-bit numbers; every section we may send in gets one, for life, and one more
+    where lost packets are repeated by RTX.  Methods raise :class:`RemoteProtocolError` for what the peer did
+    and :class:`LocalProtocolError` for misuse; both leave the state as it was.
 
     Attributes:
         remote: the peer's transport, from its first description on that has a section we accept (with an
@@ -253,7 +253,6 @@ class Negotiator:
         # Peers number their own sections "0", "1" …; the prefix keeps ours apart.
         mid = next(mid for number in range(MAX_MIDS + 1) if (mid := f"s{number}") not in self._known)
         section = Section(Mid(mid), kind, kind.value, RTP_PROTOCOL)
-        self._make_receivable(section)
         self._propose(section)
         self._added.append(section)
         self._known[mid] = section
@@ -330,9 +329,10 @@ class Negotiator:
             ids = {extension: number for extension, (number, _) in peer.extensions.items()}
             heard.append((peer, numbering.learn_extensions(ids)))
             if peer.direction.sends:
-                if not ssrcs.isdisjoint(peer.ssrcs):
+                named = {*peer.ssrcs, *peer.rtx_ssrcs}
+                if not ssrcs.isdisjoint(named):
                     raise SdpError("an SSRC is used in two sections")
-                ssrcs.update(peer.ssrcs)
+                ssrcs |= named
         for peer in accepted:
             numbering.reserve(peer.foreign_payload_types, peer.foreign_extension_ids)
         tagged = read_bundle(description, accepted)
@@ -345,16 +345,23 @@ class Negotiator:
 
     def _make_receivable(self, section: Section) -> None:
         section.peer_receives = True
-        while section.ssrc is None:
+        if section.ssrc is None:
+            section.ssrc = self._unused_ssrc()
+        if section.rtx_ssrc is None and section.has_rtx:
+            section.rtx_ssrc = self._unused_ssrc()
+
+    def _unused_ssrc(self) -> int:
+        ssrc = 0  # libwebrtc probes on SSRC 0
+        while ssrc == 0 or ssrc in self._ssrcs:
             ssrc = self._new_ssrc()
-            if ssrc not in self._ssrcs and ssrc != 0:  # libwebrtc probes on SSRC 0
-                self._ssrcs.add(ssrc)
-                section.ssrc = ssrc
+        self._ssrcs.add(ssrc)
+        return ssrc
 
     def _propose(self, section: Section) -> None:
         assert section.kind is not None
         codecs = self._numbering.propose_codecs(section.kind)
         section.propose(codecs, self._numbering.propose_extensions(section.kind))
+        self._make_receivable(section)
 
     def _write(self, said: Sequence[_Said], setup: Setup) -> str:
         """Return a description with these sections."""
@@ -409,5 +416,5 @@ def _match_answer(view: _Said, peer: PeerSection) -> tuple[PeerSection, bool]:
         raise SdpError("the answer has other media sections than the offer")
     if view.direction is None or peer.media.port == 0:
         return peer, False
-    codecs = tuple(codec for codec in peer.codecs if codec.codec_id in section.codec_ids)
-    return replace(peer, codecs=codecs), bool(codecs)
+    peer = section.offered_part(peer)
+    return peer, bool(peer.codecs)

@@ -6,10 +6,10 @@ introduces a codec or an extension we take a number that nobody has used.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from kaamos.media.description import Extension, Kind
-from kaamos.rtc.capabilities import CODEC_IDS, EXTENSIONS, FEEDBACK, offer_fmtp
+from kaamos.rtc.capabilities import CODEC_IDS, EXTENSIONS, FEEDBACK, offer_fmtp, static_payload_type
 from kaamos.rtc.sdp import SdpError
 
 # The dynamic range first, then unassigned numbers below the ones that rtcp-mux takes (RFC 5761 section 4).
@@ -28,6 +28,7 @@ class NumberedCodec:
     codec_id: int
     fmtp: str
     feedback: tuple[str, ...]  # what both sides use, in the order of FEEDBACK
+    rtx: int | None = None  # the payload type of its repeats (RFC 4588)
 
 
 @dataclass(slots=True)
@@ -36,10 +37,12 @@ class Numbering:
 
     _codecs: dict[int, NumberedCodec] = field(default_factory=dict)  # by payload type: negotiated
     _payload_types: dict[int, int] = field(default_factory=dict)  # codec_id -> the payload type we offer
+    _repeated: dict[int, int] = field(default_factory=dict)  # RTX payload type -> what it repeats: negotiated
     _foreign_payload_types: set[int] = field(default_factory=set)  # the peer's, for codecs we do not use
     _extensions: dict[Extension, int] = field(default_factory=dict)  # negotiated
     _foreign_extension_ids: set[int] = field(default_factory=set)
     _proposed_payload_types: dict[int, int] = field(default_factory=dict)  # offered, not (yet) accepted
+    _proposed_rtx: dict[int, int] = field(default_factory=dict)  # payload type -> that of its repeats
     _proposed_extension_ids: dict[Extension, int] = field(default_factory=dict)
 
     def copy(self) -> "Numbering":
@@ -47,10 +50,12 @@ class Numbering:
         return Numbering(
             dict(self._codecs),
             dict(self._payload_types),
+            dict(self._repeated),
             set(self._foreign_payload_types),
             dict(self._extensions),
             set(self._foreign_extension_ids),
             dict(self._proposed_payload_types),
+            dict(self._proposed_rtx),
             dict(self._proposed_extension_ids),
         )
 
@@ -61,12 +66,18 @@ class Numbering:
             SdpError: a payload type that already means one of our codecs now means something else.
         """
         for codec in codecs:
-            known = self._codecs.get(codec.payload_type)
-            if known is not None and known.codec_id != codec.codec_id:
-                raise SdpError(f"payload type {codec.payload_type} changes its meaning")
-            self._codecs[codec.payload_type] = codec
-            self._payload_types.setdefault(codec.codec_id, codec.payload_type)
-            self._foreign_payload_types.discard(codec.payload_type)
+            number, rtx = codec.payload_type, codec.rtx
+            known = self._codecs.get(number)
+            if number in self._repeated or (known is not None and known.codec_id != codec.codec_id):
+                raise SdpError(f"payload type {number} changes its meaning")
+            self._codecs[number] = codec
+            self._payload_types.setdefault(codec.codec_id, number)
+            self._foreign_payload_types.discard(number)
+            if rtx is None:
+                continue
+            if rtx in self._codecs or self._repeated.setdefault(rtx, number) != number:
+                raise SdpError(f"payload type {rtx} changes its meaning")
+            self._foreign_payload_types.discard(rtx)
 
     def learn_extensions(self, extensions: Mapping[Extension, int]) -> frozenset[Extension]:
         """Take in the ids that one section of the peer has for our extensions; return those it may use.
@@ -86,18 +97,21 @@ class Numbering:
                 self._foreign_extension_ids.add(number)
         return frozenset(ext for ext, number in extensions.items() if self._extensions[ext] == number)
 
-    def reserve(self, payload_types: Iterable[int], extension_ids: Iterable[int]) -> None:
+    def reserve(self, payload_types: Mapping[int, int | None], extension_ids: Iterable[int]) -> None:
         """Take in the numbers that one section of the peer has for what we do not use.
 
-        To be called after all sections of the description were learned, so that their order does not matter.
+        A payload type comes with the one it repeats, if that is what it does: beside a codec of another
+        section it means the same there.  To be called after all sections of the description were learned,
+        so that their order does not matter.
 
         Raises:
             SdpError: a number that means one of our codecs or extensions now means something else.
         """
-        for payload_type in payload_types:
-            if payload_type in self._codecs:
+        for payload_type, repeated in payload_types.items():
+            if payload_type in self._codecs or self._repeated.get(payload_type, repeated) != repeated:
                 raise SdpError(f"payload type {payload_type} changes its meaning")
-            self._foreign_payload_types.add(payload_type)
+            if payload_type not in self._repeated:
+                self._foreign_payload_types.add(payload_type)
         ours = set(self._extensions.values())
         for number in extension_ids:
             if number in ours:
@@ -105,7 +119,10 @@ class Numbering:
             self._foreign_extension_ids.add(number)
 
     def propose_codecs(self, kind: Kind) -> tuple[NumberedCodec, ...]:
-        """Return every codec of this kind for a new section of ours; without those that find no number."""
+        """Return every codec of this kind for a new section of ours; without those that find no number.
+
+        Video has its repeats beside it, as far as the numbers reach: codecs come first.
+        """
         proposed = []
         for codec_id in CODEC_IDS[kind]:
             known = self._payload_types.get(codec_id)
@@ -113,26 +130,50 @@ class Numbering:
                 proposed.append(self._codecs[known])
             elif (number := self._propose_payload_type(codec_id)) is not None:
                 proposed.append(NumberedCodec(number, codec_id, offer_fmtp(codec_id), FEEDBACK[kind]))
-        return tuple(proposed)
+        if kind is not Kind.VIDEO:
+            return tuple(proposed)
+        return tuple(replace(codec, rtx=self._propose_rtx(codec.payload_type)) for codec in proposed)
 
     def propose_extensions(self, kind: Kind) -> dict[Extension, int]:
-        """Return every extension of this kind for a new section of ours."""
-        proposed = {}
+        """Return every extension of this kind for a new section of ours, in which only we send."""
+        proposed: dict[Extension, int] = {}
         for extension in EXTENSIONS[kind]:
+            if extension is Extension.TRANSPORT_CC:
+                continue  # read from those who send, not sent
             number = self._extensions.get(extension) or self._propose_extension_id(extension)
             if number is not None:
                 proposed[extension] = number
         return proposed
 
     def _propose_payload_type(self, codec_id: int) -> int | None:
-        taken = self._codecs.keys() | self._foreign_payload_types
         number = self._proposed_payload_types.get(codec_id)
-        if number is None or number in taken:
-            taken |= set(self._proposed_payload_types.values())
-            number = next((n for n in _FREE_PAYLOAD_TYPES if n not in taken), None)
+        if number is None or number in self._taken_payload_types():
+            static = static_payload_type(codec_id)
+            number = self._free_payload_type(() if static is None else (static,))
             if number is not None:
                 self._proposed_payload_types[codec_id] = number
         return number
+
+    def _propose_rtx(self, payload_type: int) -> int | None:
+        """Return a number for the repeats of a payload type: the one they have, or one that is free."""
+        known = next((rtx for rtx, repeated in self._repeated.items() if repeated == payload_type), None)
+        if known is not None:
+            return known
+        number = self._proposed_rtx.get(payload_type)
+        if number is None or number in self._taken_payload_types():
+            number = self._free_payload_type(())
+            if number is not None:
+                self._proposed_rtx[payload_type] = number
+        return number
+
+    def _taken_payload_types(self) -> set[int]:
+        return self._codecs.keys() | self._repeated.keys() | self._foreign_payload_types
+
+    def _free_payload_type(self, favourites: tuple[int, ...]) -> int | None:
+        """Return a number that neither side has used, nor we have offered, for anything."""
+        taken = self._taken_payload_types()
+        taken.update(self._proposed_payload_types.values(), self._proposed_rtx.values())
+        return next((number for number in (*favourites, *_FREE_PAYLOAD_TYPES) if number not in taken), None)
 
     def _propose_extension_id(self, extension: Extension) -> int | None:
         taken = set(self._extensions.values()) | self._foreign_extension_ids

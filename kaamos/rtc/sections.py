@@ -4,8 +4,9 @@
 as the mid does.  Which description may come when is :mod:`kaamos.rtc.negotiation`.
 """
 
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple, NewType
 from urllib.parse import quote
 
@@ -20,12 +21,15 @@ from kaamos.rtc.capabilities import (
     CODECS,
     EXTENSION_URIS,
     FEEDBACK,
+    RTX,
+    STATIC_RTPMAPS,
+    TRANSPORT_CC_FEEDBACK,
     answer_fmtp,
     extension_of,
     find_codec,
 )
 from kaamos.rtc.numbering import NumberedCodec
-from kaamos.rtc.sdp import Direction, Media, SdpError
+from kaamos.rtc.sdp import Direction, Media, SdpError, format_parameters
 
 Mid = NewType("Mid", str)
 
@@ -34,6 +38,7 @@ MAX_SSRCS = 16  # a section, retransmission and FEC streams not counted (design:
 RTP_PROTOCOL = "UDP/TLS/RTP/SAVPF"
 # What an answerer must take besides (RFC 9429 section 5.1.2).
 _RTP_PROTOCOLS = frozenset((RTP_PROTOCOL, "TCP/DTLS/RTP/SAVPF", "RTP/SAVPF"))
+_PAYLOAD_TYPE = re.compile(r"[0-9]{1,3}", re.ASCII)
 _MUXED_AWAY = range(64, 96)  # payload types that rtcp-mux cannot tell from RTCP (RFC 5761 section 4)
 _REPAIR_GROUPS = frozenset(("FID", "FEC-FR"))  # RFC 5576 section 4.2, RFC 5956: all but the first are repair
 
@@ -91,10 +96,12 @@ class PeerSection:
     direction: Direction
     codecs: tuple[NumberedCodec, ...]
     spare_codecs: tuple[NumberedCodec, ...]  # a codec once more, under a further payload type
-    foreign_payload_types: frozenset[int]
+    foreign_payload_types: Mapping[int, int | None]  # with the one it repeats, for RTX
+    transport_cc: frozenset[int]  # payload types with that feedback; empty where the peer does not send
     extensions: Mapping[Extension, tuple[int, Direction]]  # id 1..14, direction as the peer means it
     foreign_extension_ids: frozenset[int]
-    ssrcs: tuple[int, ...]
+    ssrcs: tuple[int, ...]  # of media
+    rtx_ssrcs: Mapping[int, int]  # SSRC of repeats -> SSRC of media
     msid: tuple[str, str] | None
 
     @property
@@ -112,8 +119,8 @@ def read_section(media: Media, session_direction: Direction | None) -> PeerSecti
     _ = media.candidates  # refused when malformed, otherwise unused (design 1.1)
     kind = Kind(media.media) if media.media in tuple(Kind) else None
     if kind is None or media.protocol not in _RTP_PROTOCOLS:
-        none: frozenset[int] = frozenset()
-        return PeerSection(media, media.mid, kind, Direction.INACTIVE, (), (), none, {}, none, (), None)
+        no: frozenset[int] = frozenset()
+        return PeerSection(media, media.mid, kind, Direction.INACTIVE, (), (), {}, no, {}, no, (), {}, None)
     codecs, spare, foreign = _read_codecs(kind, media)
     extensions: dict[Extension, tuple[int, Direction]] = {}
     foreign_ids = set()
@@ -123,56 +130,95 @@ def read_section(media: Media, session_direction: Direction | None) -> PeerSecti
             foreign_ids.add(extmap.id)
         else:
             extensions[extension] = (extmap.id, extmap.direction)
+    direction = media.direction or session_direction or Direction.SENDRECV
+    ssrcs, rtx_ssrcs = _read_ssrcs(media)
     return PeerSection(
         media=media,
         mid=media.mid,
         kind=kind,
-        direction=media.direction or session_direction or Direction.SENDRECV,
+        direction=direction,
         codecs=codecs,
         spare_codecs=spare,
         foreign_payload_types=foreign,
+        transport_cc=_read_transport_cc(media) if direction.sends else frozenset(),
         extensions=extensions,
         foreign_extension_ids=frozenset(foreign_ids),
-        ssrcs=_read_ssrcs(media),
+        ssrcs=ssrcs,
+        rtx_ssrcs=rtx_ssrcs,
         msid=media.msid,
     )
 
 
 def _read_codecs(
     kind: Kind, media: Media
-) -> tuple[tuple[NumberedCodec, ...], tuple[NumberedCodec, ...], frozenset[int]]:
+) -> tuple[tuple[NumberedCodec, ...], tuple[NumberedCodec, ...], Mapping[int, int | None]]:
     """Return the codecs we share, best first; those that come once more; the payload types of all others."""
     rtpmaps, fmtps, feedback = media.rtpmaps, media.fmtps, media.feedback
     for_all = feedback.get(None, set())
-    found: dict[int, NumberedCodec] = {}
-    spare = []
-    foreign = set()
+    found: dict[int, NumberedCodec] = {}  # by payload type
+    foreign: dict[int, int | None] = {}
     for payload_type in media.payload_types:
-        rtpmap = rtpmaps.get(payload_type)
+        rtpmap = rtpmaps.get(payload_type) or STATIC_RTPMAPS[kind].get(payload_type)
         fmtp = fmtps.get(payload_type, "")
         codec_id = None
         if rtpmap is not None and payload_type not in _MUXED_AWAY:
             codec_id = find_codec(kind, rtpmap, fmtp)
         if codec_id is None:
-            foreign.add(payload_type)
+            foreign[payload_type] = _repeated(fmtp) if kind is Kind.VIDEO and rtpmap == RTX else None
             continue
         offered = feedback.get(payload_type, set()) | for_all
         accepted = tuple(item for item in FEEDBACK[kind] if item in offered)
-        codec = NumberedCodec(payload_type, codec_id, answer_fmtp(codec_id, fmtp), accepted)
-        if found.setdefault(codec_id, codec) is not codec:
-            spare.append(codec)
-    return tuple(found[codec_id] for codec_id in sorted(found)), tuple(spare), frozenset(foreign)
+        found[payload_type] = NumberedCodec(payload_type, codec_id, answer_fmtp(codec_id, fmtp), accepted)
+    for rtx, repeated in list(foreign.items()):
+        codec = None if repeated is None else found.get(repeated)
+        if codec is not None and codec.rtx is None and rtx not in _MUXED_AWAY:
+            found[codec.payload_type] = replace(codec, rtx=rtx)
+            del foreign[rtx]
+    best: dict[int, NumberedCodec] = {}
+    spare = [codec for codec in found.values() if best.setdefault(codec.codec_id, codec) is not codec]
+    return tuple(best[codec_id] for codec_id in sorted(best)), tuple(spare), foreign
 
 
-def _read_ssrcs(media: Media) -> tuple[int, ...]:
-    """Return the SSRCs of media; those of retransmission and FEC are not negotiated."""
-    repair = {
-        ssrc for group in media.ssrc_groups if group.semantics in _REPAIR_GROUPS for ssrc in group.ssrcs[1:]
-    }
+def _read_transport_cc(media: Media) -> frozenset[int]:
+    """Return the payload types for which the peer takes transport-wide feedback."""
+    feedback = media.feedback
+    for_all = TRANSPORT_CC_FEEDBACK in feedback.get(None, ())
+    return frozenset(
+        payload_type
+        for payload_type in media.payload_types
+        if for_all or TRANSPORT_CC_FEEDBACK in feedback.get(payload_type, ())
+    )
+
+
+def _has_rcvr_rtt(media: Media) -> bool:
+    """The peer wants to learn the round-trip time where it only receives (RFC 3611 section 5.1)."""
+    formats = (item for value in media.all("rtcp-xr") for item in value.split(" "))
+    return any(item.partition(":")[0] == "rcvr-rtt=all" for item in formats)
+
+
+def _repeated(fmtp: str) -> int | None:
+    """Return the payload type that ``apt`` names (RFC 4588 section 8.1), None for anything else."""
+    number = format_parameters(fmtp).get("apt", "")
+    return int(number) if _PAYLOAD_TYPE.fullmatch(number) else None
+
+
+def _read_ssrcs(media: Media) -> tuple[tuple[int, ...], Mapping[int, int]]:
+    """Return the SSRCs of media, and those of their repeats with the media each belongs to.
+
+    FEC streams are left out: they are not negotiated.
+    """
+    groups = [group for group in media.ssrc_groups if group.semantics in _REPAIR_GROUPS]
+    repair = {ssrc for group in groups for ssrc in group.ssrcs[1:]}
     ssrcs = tuple(ssrc for ssrc in media.ssrcs if ssrc not in repair)
-    if len(ssrcs) > MAX_SSRCS:
+    rtx_ssrcs: dict[int, int] = {}
+    for group in groups:
+        for rtx in group.ssrcs[1:]:
+            is_known = group.semantics == "FID" and group.ssrcs[0] in ssrcs
+            if is_known and rtx_ssrcs.setdefault(rtx, group.ssrcs[0]) != group.ssrcs[0]:
+                raise SdpError("an SSRC repeats two others")
+    if len(ssrcs) > MAX_SSRCS or len(rtx_ssrcs) > MAX_SSRCS:
         raise SdpError(f"more than {MAX_SSRCS} SSRCs in a section")
-    return ssrcs
+    return ssrcs, rtx_ssrcs
 
 
 def _up_codec(codec: NumberedCodec) -> UpCodec:
@@ -190,6 +236,8 @@ class Section:
         "_codecs",
         "_extensions",
         "_formats",
+        "_transport_cc",
+        "has_rcvr_rtt",
         "has_rsize",
         "is_rejected",
         "kind",
@@ -200,6 +248,8 @@ class Section:
         "peer_sends",
         "playing",
         "protocol",
+        "rtx_ssrc",
+        "rtx_ssrcs",
         "said_receives",
         "said_sends",
         "ssrc",
@@ -218,14 +268,18 @@ class Section:
         self.said_sends = False
         self.said_receives = False
         self.ssrc: int | None = None  # ours; given once, at the first chance to send
+        self.rtx_ssrc: int | None = None  # likewise, at the first chance to repeat
         self.playing: Playing | None = None  # wanted
         self.told: Playing | None = None  # what the peer knows and has agreed to
         self.ssrcs: tuple[int, ...] = ()  # the peer's
+        self.rtx_ssrcs: Mapping[int, int] = {}  # the peer's
         self.msid: tuple[str, str] | None = None
         self.has_rsize = True
+        self.has_rcvr_rtt = True
         self._formats: tuple[str, ...] = ()  # as the peer listed them, to refuse the section with
         self._codecs: tuple[NumberedCodec, ...] = ()
-        self._extensions: Mapping[Extension, tuple[int, Direction]] = {}
+        self._extensions: dict[Extension, tuple[int, Direction]] = {}
+        self._transport_cc: frozenset[int] = frozenset()  # payload types with feedback from us
 
     def propose(self, codecs: tuple[NumberedCodec, ...], extensions: Mapping[Extension, int]) -> None:
         """Set what a section of ours offers."""
@@ -238,9 +292,17 @@ class Section:
         self.protocol = peer.media.protocol
         self.has_rsize = peer.media.has("rtcp-rsize")
         self.ssrcs = peer.ssrcs
+        self.rtx_ssrcs = peer.rtx_ssrcs
         self.msid = peer.msid
+        self.has_rcvr_rtt = _has_rcvr_rtt(peer.media)
         self._codecs = peer.codecs
         self._extensions = {ext: item for ext, item in peer.extensions.items() if ext in extensions}
+        self._transport_cc = peer.transport_cc.intersection(codec.payload_type for codec in peer.codecs)
+        # The extension and the feedback are worth nothing without each other.
+        _, way = self._extensions.get(Extension.TRANSPORT_CC, (0, Direction.INACTIVE))
+        if not self._transport_cc or not way.sends:
+            self._extensions.pop(Extension.TRANSPORT_CC, None)
+            self._transport_cc = frozenset()
 
     def reject(self, peer: PeerSection) -> None:
         """Nothing flows here any more, and nothing plays."""
@@ -255,10 +317,23 @@ class Section:
         self.peer_receives = False
         self.playing = self.told = None
 
+    def offered_part(self, peer: PeerSection) -> PeerSection:
+        """Return an answered section without what we had not offered there."""
+        offered = {codec.codec_id: codec for codec in self._codecs}
+        return replace(
+            peer,
+            codecs=tuple(
+                codec if offered[codec.codec_id].rtx is not None else replace(codec, rtx=None)
+                for codec in peer.codecs
+                if codec.codec_id in offered
+            ),
+            transport_cc=peer.transport_cc if self._transport_cc else frozenset(),
+        )
+
     @property
-    def codec_ids(self) -> frozenset[int]:
-        """The codecs this section offers or has negotiated."""
-        return frozenset(codec.codec_id for codec in self._codecs)
+    def has_rtx(self) -> bool:
+        """Repeats are offered or negotiated for at least one codec."""
+        return any(codec.rtx is not None for codec in self._codecs)
 
     @property
     def is_sendable(self) -> bool:
@@ -278,14 +353,21 @@ class Section:
         if self.mid is None or self.kind is None or not (self.peer_sends and self.said_receives):
             return None
         feedback = {item for codec in self._codecs for item in codec.feedback}
+        extensions = {ext: number for ext, (number, way) in self._extensions.items() if way.sends}
         config = UpTrackConfig(
             mid=self.mid,
             kind=self.kind,
             codecs=tuple(map(_up_codec, self._codecs)),
             ssrcs=self.ssrcs,
-            extensions={ext: number for ext, (number, way) in self._extensions.items() if way.sends},
+            extensions=extensions,
             pli="nack pli" in feedback,
             fir="ccm fir" in feedback,
+            nack="nack" in feedback,
+            transport_cc=bool(self._transport_cc),
+            rtx_payload_types={
+                codec.rtx: codec.payload_type for codec in self._codecs if codec.rtx is not None
+            },
+            rtx_ssrcs=self.rtx_ssrcs if self.has_rtx else {},
         )
         return UpSection(self.mid, self.kind, config, self.msid)
 
@@ -293,14 +375,18 @@ class Section:
         """The section as one the peer can receive in, None where it cannot."""
         if self.mid is None or self.kind is None or self.ssrc is None or not self.peer_receives:
             return None
+        extensions = {ext: number for ext, (number, way) in self._extensions.items() if way.receives}
+        extensions.pop(Extension.TRANSPORT_CC, None)  # we number nothing that we send
         config = DownTrackConfig(
             mid=self.mid,
             kind=self.kind,
             ssrc=self.ssrc,
             payload_types={codec.codec_id: codec.payload_type for codec in self._codecs},
-            extensions={ext: number for ext, (number, way) in self._extensions.items() if way.receives},
+            extensions=extensions,
             nack=any("nack" in codec.feedback for codec in self._codecs),
             cname=cname,
+            rtx_payload_types={codec.codec_id: codec.rtx for codec in self._codecs if codec.rtx is not None},
+            rtx_ssrc=(self.rtx_ssrc or 0) if self.has_rtx else 0,
         )
         playing = self.playing or (None, None)
         return DownSection(self.mid, self.kind, config, *playing)
@@ -309,7 +395,8 @@ class Section:
         self, direction: Direction, playing: Playing | None, address: tuple[str, int], cname: str
     ) -> Media:
         """Return the section without its transport lines; ``address`` is the value of ``c=`` and the port."""
-        formats = [str(codec.payload_type) for codec in self._codecs]
+        numbers = (number for codec in self._codecs for number in (codec.payload_type, codec.rtx))
+        formats = [str(number) for number in numbers if number is not None]
         media = Media(self.media_name, address[1], self.protocol, formats)
         media.add_line(f"c={address[0]}")
         media.add("mid", self.mid)
@@ -322,15 +409,31 @@ class Section:
         media.add("rtcp-mux")
         if self.has_rsize:
             media.add("rtcp-rsize")
+        if self.has_rcvr_rtt:
+            media.add("rtcp-xr", "rcvr-rtt=all")
         for codec in self._codecs:
-            media.add("rtpmap", f"{codec.payload_type} {CODECS[codec.codec_id].rtpmap_text}")
-            for item in codec.feedback:
-                media.add("rtcp-fb", f"{codec.payload_type} {item}")
-            if codec.fmtp:
-                media.add("fmtp", f"{codec.payload_type} {codec.fmtp}")
+            self._write_codec(media, codec)
         if direction.sends:
-            media.add("ssrc", f"{self.ssrc} cname:{cname}")
+            ssrcs = (self.ssrc, self.rtx_ssrc) if self.has_rtx else (self.ssrc,)
+            if self.has_rtx:
+                media.add("ssrc-group", f"FID {self.ssrc} {self.rtx_ssrc}")
+            for ssrc in ssrcs:
+                media.add("ssrc", f"{ssrc} cname:{cname}")
         return media
+
+    def _write_codec(self, media: Media, codec: NumberedCodec) -> None:
+        """Append the lines of a codec and of its repeats."""
+        number = codec.payload_type
+        media.add("rtpmap", f"{number} {CODECS[codec.codec_id].rtpmap_text}")
+        for item in codec.feedback:
+            media.add("rtcp-fb", f"{number} {item}")
+        if number in self._transport_cc:
+            media.add("rtcp-fb", f"{number} {TRANSPORT_CC_FEEDBACK}")
+        if codec.fmtp:
+            media.add("fmtp", f"{number} {codec.fmtp}")
+        if codec.rtx is not None:
+            media.add("rtpmap", f"{codec.rtx} {RTX.encoding}/{RTX.clock_rate}")
+            media.add("fmtp", f"{codec.rtx} apt={number}")
 
     def write_rejected(self) -> Media:
         """Return the section refused with port 0 (RFC 3264 section 6)."""

@@ -7,28 +7,45 @@ all that was said before on the connection.  It reads text by itself, so an erro
 from dataclasses import dataclass
 
 CODECS = {
-    "audio": {111: ("opus/48000/2", "minptime=10;useinbandfec=1"), 63: ("red/48000/2", "111/111")},
+    "audio": {
+        111: ("opus/48000/2", "minptime=10;useinbandfec=1"),
+        63: ("red/48000/2", "111/111"),
+        0: ("PCMU/8000", ""),
+    },
     "video": {
         96: ("VP8/90000", ""),
-        97: ("rtx/90000", "apt=96"),
         98: ("VP9/90000", "profile-id=0"),
         102: ("H264/90000", "level-asymmetry-allowed=1;packetization-mode=1;profile-level-id=42e01f"),
         104: ("H264/90000", "level-asymmetry-allowed=1;packetization-mode=0;profile-level-id=42e01f"),
+        118: ("red/90000", ""),
+        119: ("rtx/90000", "apt=118"),
+        45: ("AV1/90000", "level-idx=5;profile=0;tier=0"),
     },
 }
+RTX = {97: 96, 99: 98, 103: 102, 46: 45}  # favourite -> the favourite it repeats; H264 in mode 0 has none
+TRANSPORT_CC = "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01"
 EXTENSIONS = {
-    "audio": {1: "urn:ietf:params:rtp-hdrext:ssrc-audio-level", 4: "urn:ietf:params:rtp-hdrext:sdes:mid"},
+    "audio": {
+        1: "urn:ietf:params:rtp-hdrext:ssrc-audio-level",
+        3: TRANSPORT_CC,
+        4: "urn:ietf:params:rtp-hdrext:sdes:mid",
+    },
     "video": {
+        3: TRANSPORT_CC,
         13: "urn:3gpp:video-orientation",
         2: "http://www.webrtc.org/experiments/rtp-hdrext/abs-send-time",
         4: "urn:ietf:params:rtp-hdrext:sdes:mid",
     },
 }
-FEEDBACK = ("nack", "nack pli", "ccm fir", "transport-cc")
+FEEDBACK = {
+    "audio": ("transport-cc",),
+    "video": ("nack", "nack pli", "ccm fir", "goog-remb", "transport-cc"),
+}
 DIRECTIONS = ("sendrecv", "sendonly", "recvonly", "inactive")
 REVERSED = dict(zip(DIRECTIONS, ("sendrecv", "recvonly", "sendonly", "inactive"), strict=True))
 FINGERPRINT = "sha-256 " + ":".join(["CD"] * 32)
 MAX_LINES = 100
+RTX_SSRC = 10_000  # what a line's SSRC of repeats is above that of its media
 
 
 def sends(direction: str) -> bool:
@@ -43,6 +60,16 @@ def meet(one: str, other: str) -> str:
     """What both directions have."""
     does_send, does_receive = sends(one) and sends(other), receives(one) and receives(other)
     return DIRECTIONS[2 * (not does_send) + (not does_receive)]
+
+
+def is_known(codec: tuple[str, str]) -> bool:
+    """We speak it, so it keeps its number."""
+    return any(codec in codecs.values() for codecs in CODECS.values())
+
+
+def repeated(codec: tuple[str, str]) -> int | None:
+    """Which payload type it repeats."""
+    return int(codec[1].removeprefix("apt=")) if codec[0] == "rtx/90000" else None
 
 
 @dataclass
@@ -77,14 +104,24 @@ class ServerSection:
         fmtps = dict(value.split(" ", 1) for value in self.values("fmtp"))
         rtpmaps = dict(value.split(" ", 1) for value in self.values("rtpmap"))
         return {
-            int(pt): (rtpmaps[pt], fmtps.get(pt, ""), tuple(self._feedback(pt)))
+            int(pt): (rtpmaps[pt], fmtps.get(pt, ""), tuple(self._feedback(pt)))  # without transport-cc
             for pt in self.head[3:]
             if not self.is_rejected
         }
 
     def _feedback(self, payload_type: str) -> list[str]:
         entries = (value.split(" ", 1) for value in self.values("rtcp-fb"))
-        return [feedback for number, feedback in entries if number == payload_type]
+        return [item for number, item in entries if number == payload_type and item != "transport-cc"]
+
+    @property
+    def has_transport_cc(self) -> bool:
+        """Extension and feedback go together."""
+        media = [pt for pt, (name, _, _) in self.codecs.items() if name != "rtx/90000"]
+        found = TRANSPORT_CC in self.extensions.values()
+        assert [value for value in self.values("rtcp-fb") if value.endswith(" transport-cc")] == [
+            f"{pt} transport-cc" for pt in media if found
+        ]
+        return found
 
     @property
     def extensions(self) -> dict[int, str]:
@@ -107,6 +144,7 @@ class Transceiver:
     sends_now: bool = False
     receives_now: bool = False
     showing: str | None = None  # the msid that the server told
+    has_transport_cc: bool = False  # negotiated for what we send
 
 
 class SdpPeer:
@@ -126,7 +164,7 @@ class SdpPeer:
         self._server_version = 0
         self._server_codecs: dict[int, tuple[str, str, tuple[str, ...]]] = {}
         self._server_extensions: dict[int, str] = {}
-        self._server_ssrcs: dict[str, str] = {}
+        self._server_ssrcs: dict[tuple[str, str], str] = {}
 
     def add(self, kind: str, direction: str) -> Transceiver:
         transceiver = Transceiver(kind, direction, ssrc=self._next_ssrc)
@@ -172,6 +210,8 @@ class SdpPeer:
         self.pending = order
         for line in order:
             line.offered = line.direction
+            if line.extensions is not None and not line.is_stopped:
+                self._number_extensions(line)
         return self._write(
             [self._section(t, t.direction, "actpass") for t in self.pending],
             [t.mid or "" for t in self.pending if not t.is_stopped],
@@ -204,6 +244,8 @@ class SdpPeer:
             assert not sends(section.direction) or receives(line.offered)
             assert not receives(section.direction) or sends(line.offered)
             line.codecs = {pt: (name, fmtp) for pt, (name, fmtp, _) in section.codecs.items()}
+            line.has_transport_cc = section.has_transport_cc
+            assert line.has_transport_cc == sends(line.offered)
             line.said, line.allowed = line.offered, "sendrecv"
             self._settle(line, section, receives(section.direction), sends(section.direction))
         assert bundle == [s.mid for s in sections if not s.is_rejected]
@@ -231,6 +273,8 @@ class SdpPeer:
             self._agree(line, section)
             line.allowed = REVERSED[section.direction]
             line.said = direction = meet(line.direction, line.allowed)
+            assert section.has_transport_cc == line.has_transport_cc
+            line.has_transport_cc = line.has_transport_cc and sends(direction)
             self._settle(line, section, sends(direction), receives(direction))
             texts.append(self._section(line, direction, "active"))
         self.lines = lines
@@ -250,6 +294,10 @@ class SdpPeer:
         """Take the numbers of the server for what we know, too."""
         known, uris = CODECS[line.kind].values(), EXTENSIONS[line.kind].values()
         line.codecs = {pt: (name, f) for pt, (name, f, _) in section.codecs.items() if (name, f) in known}
+        has_rtx = [CODECS["video"][favourite] for favourite in RTX.values()]
+        for pt, (name, fmtp, _) in section.codecs.items():
+            if line.codecs.get(repeated((name, fmtp)) or -1) in has_rtx:
+                line.codecs[pt] = (name, fmtp)
         line.extensions = {number: uri for number, uri in section.extensions.items() if uri in uris}
         assert line.codecs
         for payload_type, codec in line.codecs.items():
@@ -259,14 +307,23 @@ class SdpPeer:
 
     def _number(self, line: Transceiver) -> None:
         """Give a line of our own its numbers: those in use, our favourites, or free ones."""
-        line.codecs, line.extensions = {}, {}
+        line.codecs = {}
         for favourite, codec in CODECS[line.kind].items():
             used = self._payload_types.values()
-            number = next(n for n in [favourite, *range(127, 95, -1)] if n not in used)
+            number = next(n for n in [favourite, *range(127, 95, -1), *range(35, 64)] if n not in used)
             line.codecs[self._payload_types.setdefault(codec, number)] = codec
+        for favourite, media in RTX.items() if line.kind == "video" else ():
+            codec = ("rtx/90000", f"apt={self._payload_types[CODECS['video'][media]]}")
+            used = self._payload_types.values()
+            number = next(n for n in [favourite, *range(127, 95, -1), *range(35, 64)] if n not in used)
+            line.codecs[self._payload_types.setdefault(codec, number)] = codec
+        self._number_extensions(line)
+
+    def _number_extensions(self, line: Transceiver) -> None:
+        line.extensions = {}
         for favourite, uri in EXTENSIONS[line.kind].items():
-            used = self._extension_ids.values()
-            number = next(n for n in [favourite, *range(1, 15)] if n not in used)
+            taken = self._extension_ids.values()
+            number = next(n for n in [favourite, *range(1, 15)] if n not in taken)
             line.extensions[self._extension_ids.setdefault(uri, number)] = uri
 
     def _refuse(self, line: Transceiver) -> None:
@@ -292,14 +349,20 @@ class SdpPeer:
         lines.append(f"a=mid:{line.mid}")
         lines += [f"a=ice-ufrag:{self.ufrag}", "a=ice-pwd:" + "x" * 24, f"a=fingerprint:{FINGERPRINT}"]
         lines += [f"a=setup:{setup}", f"a={direction}", "a=rtcp-mux", "a=rtcp-rsize"]
+        lines.append("a=rtcp-xr:rcvr-rtt=all")
         lines += [f"a=extmap:{number} {uri}" for number, uri in (line.extensions or {}).items()]
         for payload_type, (name, fmtp) in codecs.items():
             lines.append(f"a=rtpmap:{payload_type} {name}")
             lines += [f"a=fmtp:{payload_type} {fmtp}"] if fmtp else []
-            if line.kind == "video":
-                lines += [f"a=rtcp-fb:{payload_type} {feedback}" for feedback in FEEDBACK]
+            has_transport_cc = TRANSPORT_CC in (line.extensions or {}).values()
+            for feedback in FEEDBACK[line.kind] if name != "rtx/90000" else ():
+                if feedback != "transport-cc" or has_transport_cc:
+                    lines.append(f"a=rtcp-fb:{payload_type} {feedback}")
         if sends(direction):
-            lines += [f"a=msid:camera {line.kind}{line.ssrc}", f"a=ssrc:{line.ssrc} cname:peer"]
+            rtx = [line.ssrc + RTX_SSRC] if any(name == "rtx/90000" for name, _ in codecs.values()) else []
+            lines += [f"a=msid:camera {line.kind}{line.ssrc}"]
+            lines += [f"a=ssrc-group:FID {line.ssrc} {ssrc}" for ssrc in rtx]
+            lines += [f"a=ssrc:{ssrc} cname:peer" for ssrc in [line.ssrc, *rtx]]
         return lines
 
     def _write(self, sections: list[list[str]], bundle: list[str]) -> str:
@@ -324,16 +387,32 @@ class SdpPeer:
                 assert ours.get(payload_type, codec[:2]) == codec[:2]
                 # Only what both sides use keeps its number; what we never accepted is free again.
                 known = self._server_codecs.setdefault(payload_type, codec)
-                assert known == codec or codec[:2] not in CODECS[section.head[0]].values()
+                assert known == codec or not self._is_spoken(known[:2])
+                self._server_codecs[payload_type] = codec
+                if (media := repeated(codec[:2])) is not None:
+                    assert media in section.codecs and not codec[2]
             for number, uri in section.extensions.items():
                 assert self._server_extensions.setdefault(number, uri) == uri
-            ssrcs = {value.split(" ")[0] for value in section.values("ssrc")}
-            if not section.is_rejected and sends(section.direction):
-                (ssrc,) = ssrcs
-                assert self._server_ssrcs.setdefault(section.mid, ssrc) == ssrc
-                assert len(section.values("msid")) == 1
-            else:
-                assert not ssrcs and not section.values("msid")
+            assert section.is_rejected or section.values("rtcp-xr") == ["rcvr-rtt=all"]
+            self._check_ssrcs(section)
         assert len(set(self._server_ssrcs.values())) == len(self._server_ssrcs)
         (group,) = (line for line in session if line.startswith("a=group:BUNDLE"))
         return group.split(" ")[1:], sections
+
+    def _check_ssrcs(self, section: ServerSection) -> None:
+        ssrcs = [value.split(" ")[0] for value in section.values("ssrc")]
+        groups = section.values("ssrc-group")
+        if section.is_rejected or not sends(section.direction):
+            assert not ssrcs and not groups and not section.values("msid")
+            return
+        assert len(section.values("msid")) == 1
+        assert self._server_ssrcs.setdefault((section.mid, "media"), ssrcs[0]) == ssrcs[0]
+        if any(repeated(codec[:2]) is not None for codec in section.codecs.values()):
+            assert len(ssrcs) == 2 and groups == [f"FID {ssrcs[0]} {ssrcs[1]}"]
+            assert self._server_ssrcs.setdefault((section.mid, "rtx"), ssrcs[1]) == ssrcs[1]
+        else:
+            assert len(ssrcs) == 1 and not groups
+
+    def _is_spoken(self, codec: tuple[str, str]) -> bool:
+        """We speak it under the number it has, so both may not change."""
+        return is_known(codec) or codec in self._payload_types

@@ -12,8 +12,10 @@ H264 = RtpMap("h264", 90000, 1)
 
 def test_the_order_of_codecs_is_the_preference_of_the_room() -> None:
     assert [codec.rtpmap.encoding for codec in CODECS[:3]] == ["opus", "vp8", "h264"]
-    assert len(CODECS) == 14 and len(set(CODECS)) == 14
-    assert CODEC_IDS == {Kind.AUDIO: (0,), Kind.VIDEO: tuple(range(1, 14))}
+    assert len(set(CODECS)) == len(CODECS) <= 32  # what a slot's table of payload types holds
+    names = {kind: [CODECS[codec_id].rtpmap_text for codec_id in CODEC_IDS[kind]] for kind in Kind}
+    assert names[Kind.AUDIO] == ["opus/48000/2", "PCMU/8000", "PCMA/8000"]
+    assert names[Kind.VIDEO] == ["VP8/90000", *["H264/90000"] * 12, *["VP9/90000"] * 2, "AV1/90000"]
 
 
 @pytest.mark.parametrize("codec_id", range(len(CODECS)))
@@ -30,7 +32,10 @@ def test_what_we_offer_is_what_we_find(codec_id: int) -> None:
         (Kind.AUDIO, RtpMap("red", 48000, 2)),
         (Kind.AUDIO, RtpMap("vp8", 90000, 1)),
         (Kind.VIDEO, RtpMap("opus", 48000, 2)),
-        (Kind.VIDEO, RtpMap("vp9", 90000, 1)),
+        (Kind.AUDIO, RtpMap("pcmu", 16000, 1)),
+        (Kind.AUDIO, RtpMap("g722", 8000, 1)),
+        (Kind.VIDEO, RtpMap("pcma", 8000, 1)),
+        (Kind.VIDEO, RtpMap("h265", 90000, 1)),
         (Kind.VIDEO, RtpMap("rtx", 90000, 1)),
         (Kind.VIDEO, RtpMap("vp8", 8000, 1)),
     ],
@@ -91,6 +96,44 @@ def test_h264_is_told_by_profile_and_packetization_mode(fmtp: str, mode: int, pr
 @pytest.mark.parametrize("fmtp", ["packetization-mode=2", "packetization-mode=x", "profile-level-id=x"])
 def test_h264_of_another_kind_is_not_ours(fmtp: str) -> None:
     assert find_codec(Kind.VIDEO, H264, fmtp) is None
+
+
+@pytest.mark.parametrize(
+    ("encoding", "fmtp", "profile"),
+    [
+        ("vp9", "", "0"),
+        ("vp9", "profile-id=0", "0"),
+        ("vp9", "max-fs=12288;profile-id=2", "2"),
+        ("av1", "", "0"),
+        ("av1", "level-idx=5;profile=0;tier=0", "0"),
+        ("av1", "level-idx=19", "0"),
+    ],
+)
+def test_vp9_and_av1_are_told_by_their_profile(encoding: str, fmtp: str, profile: str) -> None:
+    codec_id = find_codec(Kind.VIDEO, RtpMap(encoding, 90000, 1), fmtp)
+    assert codec_id is not None
+    codec = CODECS[codec_id]
+    assert (codec.rtpmap.encoding, codec.profile) == (encoding, profile)
+    assert codec.format is (PayloadFormat.VP9 if encoding == "vp9" else PayloadFormat.AV1)
+
+
+@pytest.mark.parametrize(
+    ("encoding", "fmtp"),
+    [("vp9", "profile-id=1"), ("vp9", "profile-id=3"), ("vp9", "profile-id="), ("av1", "profile=1")],
+)
+def test_other_profiles_of_vp9_and_av1_are_not_ours(encoding: str, fmtp: str) -> None:
+    assert find_codec(Kind.VIDEO, RtpMap(encoding, 90000, 1), fmtp) is None
+
+
+def test_an_answer_repeats_the_profile_and_level_of_vp9_and_av1() -> None:
+    def answer(encoding: str, fmtp: str) -> str:
+        codec_id = find_codec(Kind.VIDEO, RtpMap(encoding, 90000, 1), fmtp)
+        assert codec_id is not None
+        return capabilities.answer_fmtp(codec_id, fmtp)
+
+    assert answer("vp9", "max-fr=60;profile-id=2") == "profile-id=2"
+    assert answer("vp9", "max-fs=12288") == ""
+    assert answer("av1", "tier=0; level-idx=19; profile=0; x=y") == "level-idx=19;profile=0;tier=0"
 
 
 def test_an_answer_repeats_the_level_of_the_peer_and_nothing_else() -> None:

@@ -36,7 +36,7 @@ def test_a_track_without_a_place_gets_a_new_section() -> None:
     server.receive_answer(peer.answer(offer))
     assert server.is_sendable(mid) and not server.has_outstanding_offer
     assert peer.line_of(mid).showing == "ada TR_1"
-    assert server.down_sections[mid].config.payload_types == {1: 96, 2: 102, 3: 104}
+    assert server.down_sections[mid].config.payload_types == {1: 96, 2: 102, 3: 104, 14: 98, 16: 45}
 
 
 def test_our_offers_say_actpass_and_the_role_stays() -> None:
@@ -57,14 +57,26 @@ def test_a_new_section_offers_every_codec_under_unused_numbers() -> None:
     server, _ = established(("audio", "sendrecv"), ("video", "sendrecv"))
     server.play(server.add_section(Kind.VIDEO), "ada", "TR_1")
     section = Description.parse(server.create_offer()).media[2]
-    names = [section.rtpmaps[payload_type].encoding for payload_type in section.payload_types]
-    assert names == ["vp8", *["h264"] * 12]
-    assert section.payload_types[:3] == (96, 102, 104)
-    assert not set(section.payload_types[3:]) & {111, 63, 97, 98}
+    types = section.payload_types
+    codecs, repeats = types[::2], types[1::2]
+    names = [section.rtpmaps[payload_type].encoding for payload_type in codecs]
+    assert names == ["vp8", *["h264"] * 12, "vp9", "vp9", "av1"]
+    assert {section.rtpmaps[payload_type].encoding for payload_type in repeats} == {"rtx"}
+    assert [section.fmtps[payload_type] for payload_type in repeats] == [f"apt={number}" for number in codecs]
+    assert (types[:5], codecs[13], types[-2:]) == ((96, 97, 102, 103, 104), 98, (45, 46))
+    assert len(set(types)) == len(types) and not set(types) & {111, 63, 118, 119}
     assert {(e.id, e.uri.rpartition(":")[2]) for e in section.extmaps} == {
         (4, "mid"),
         (13, "video-orientation"),
     }
+
+
+def test_codecs_of_rfc_3551_are_offered_under_their_own_numbers() -> None:
+    server, _ = answer_to(recorded("libdatachannel"))
+    server.add_section(Kind.AUDIO)
+    section = Description.parse(server.create_offer()).media[2]
+    assert section.payload_types[1:] == (0, 8)
+    assert section.all("rtpmap")[1:] == ["0 PCMU/8000", "8 PCMA/8000"]
 
 
 def test_a_server_offer_can_bring_the_first_section() -> None:
@@ -286,12 +298,12 @@ def test_a_number_that_the_peer_takes_meanwhile_is_not_offered_again() -> None:
     server, peer = established(("audio", "sendrecv"))
     server.play(server.add_section(Kind.VIDEO), "ada", "TR_1")
     first = Description.parse(server.create_offer()).media[1]
-    assert 97 in first.payload_types and 2 in {extmap.id for extmap in first.extmaps}
+    assert 118 in first.payload_types and 2 in {extmap.id for extmap in first.extmaps}
     server.withdraw_offer()
-    peer.add("video", "sendonly")  # 97 is rtx there, and extension 2 abs-send-time
+    peer.add("video", "sendonly")  # 118 is red there, and extension 2 abs-send-time
     client_offers(server, peer)
     second = Description.parse(server.create_offer()).media[2]
-    assert 97 not in second.payload_types and 2 not in {extmap.id for extmap in second.extmaps}
+    assert 118 not in second.payload_types and 2 not in {extmap.id for extmap in second.extmaps}
 
 
 def test_the_peer_may_not_take_a_mid_of_ours() -> None:
@@ -340,10 +352,11 @@ def test_misuse_is_told_apart_from_what_the_peer_does() -> None:
 
 
 def test_an_ssrc_is_never_given_twice() -> None:
-    numbers = iter([0, 7, 7, 7, 8])
+    numbers = iter([0, 7, 7, 7, 8, 7, 8, 9])
     server = Negotiator(LOCAL, session_id=5, cname="kaamos", new_ssrc=lambda: next(numbers))
     server.receive_offer(recorded("chromium-plain"))
     assert [down.config.ssrc for down in server.down_sections.values()] == [7, 8]
+    assert [down.config.rtx_ssrc for down in server.down_sections.values()] == [0, 9]
 
 
 def test_the_number_of_mids_a_peer_can_burn_is_bounded() -> None:

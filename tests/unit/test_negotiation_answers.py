@@ -7,6 +7,7 @@ import pytest
 
 from kaamos.errors import LocalProtocolError
 from kaamos.media.description import Extension, Kind
+from kaamos.rtc.capabilities import STATIC_RTPMAPS
 from kaamos.rtc.negotiation import Mid, RemoteTransport
 from kaamos.rtc.sdp import Description, Direction, Setup
 from tests.support.negotiation import LOCAL, OFFERS, answer_to, negotiator, recorded, refused
@@ -27,10 +28,22 @@ def test_the_answer_fits_the_offer(path: Path) -> None:
         assert media.has("rtcp-mux") and media.has("rtcp-rsize") == offered.has("rtcp-rsize")
         assert media.setup is Setup.PASSIVE
         assert set(media.formats) <= set(offered.formats)
-        assert media.rtpmaps == {pt: offered.rtpmaps[pt] for pt in media.payload_types}
+        known = {**STATIC_RTPMAPS[Kind(media.media)], **offered.rtpmaps}
+        assert media.rtpmaps == {pt: known[pt] for pt in media.payload_types}
         assert {(e.id, e.uri) for e in media.extmaps} <= {(e.id, e.uri) for e in offered.extmaps}
+        for payload_type in media.payload_types:
+            if media.rtpmaps[payload_type].encoding == "rtx":
+                assert media.fmtps[payload_type] == offered.fmtps[payload_type]
         for payload_type, feedback in media.feedback.items():
-            assert feedback <= offered.feedback[payload_type] & {"nack", "nack pli", "ccm fir"}
+            assert feedback <= offered.feedback[payload_type] & {
+                "nack",
+                "nack pli",
+                "ccm fir",
+                "transport-cc",
+            }
+        has_feedback = any("transport-cc" in feedback for feedback in media.feedback.values())
+        assert has_feedback == any(extmap.uri.endswith("wide-cc-extensions-01") for extmap in media.extmaps)
+        assert media.all("rtcp-xr") == offered.all("rtcp-xr")
         assert not media.has("simulcast") and not media.has("rid")
         assert not media.direction.sends
         assert media.direction.receives == (offered.direction or Direction.SENDRECV).sends
@@ -52,8 +65,10 @@ def test_the_up_sections_are_what_the_peer_sends(path: Path) -> None:
 def test_the_answer_to_chromium_prefers_vp8_then_h264() -> None:
     _, answer = answer_to(recorded("chromium-plain"))
     audio, video, data = answer.media
-    assert audio.lines[0] == "m=audio 7882 UDP/TLS/RTP/SAVPF 111"
-    assert video.lines[0] == "m=video 7882 UDP/TLS/RTP/SAVPF 96 108 114 102 104 116 39"
+    assert audio.lines[0] == "m=audio 7882 UDP/TLS/RTP/SAVPF 111 0 8"
+    assert video.lines[0] == "m=video 7882 UDP/TLS/RTP/SAVPF " + " ".join(
+        ["96 97", "108 109 114 115 102 103 104 107 116 117 39 40", "98 99 100 101", "45 46"]
+    )
     assert video.fmtps[39] == "level-asymmetry-allowed=1;packetization-mode=0;profile-level-id=4d001f"
     assert data.lines[0] == "m=application 0 UDP/DTLS/SCTP webrtc-datachannel"
     assert audio.lines[1] == "c=IN IP4 192.0.2.1"
@@ -62,17 +77,46 @@ def test_the_answer_to_chromium_prefers_vp8_then_h264() -> None:
     assert audio.has("end-of-candidates") and not video.has("candidate")
 
 
+@pytest.mark.parametrize("offered", ["VP9/90000", "AV1/90000"])
+def test_a_section_that_offers_only_others_is_answered_with_them(offered: str) -> None:
+    plain = recorded("chromium-plain").replace("VP8/90000", "x/90000").replace("H264/90000", "x/90000")
+    _, answer = answer_to(plain.replace("AV1/90000" if offered[2] == "9" else "VP9/90000", "x/90000"))
+    video = answer.media[1]
+    names = {video.rtpmaps[payload_type].encoding for payload_type in video.payload_types}
+    assert names == {offered.partition("/")[0].lower(), "rtx"}
+
+
+def test_a_static_payload_type_needs_no_rtpmap() -> None:
+    offer = re.sub(r"a=rtpmap:[08] .*\r\n", "", recorded("chromium-plain"))
+    server, answer = answer_to(offer)
+    up = server.up_sections[Mid("0")]
+    assert [codec.payload_type for codec in up.config.codecs] == [111, 0, 8]
+    assert [codec.clock_rate for codec in up.config.codecs] == [48000, 8000, 8000]
+    assert answer.media[0].all("rtpmap") == ["111 opus/48000/2", "0 PCMU/8000", "8 PCMA/8000"]
+
+
+def test_a_static_payload_type_with_another_rtpmap_means_that() -> None:
+    server, _ = answer_to(recorded("chromium-plain").replace("a=rtpmap:0 PCMU", "a=rtpmap:0 L8"))
+    codecs = server.up_sections[Mid("0")].config.codecs
+    assert [codec.payload_type for codec in codecs] == [111, 8]
+
+
 def test_chromium_maps_are_in_its_own_numbers() -> None:
     server, _ = answer_to(recorded("chromium-plain"))
     up = server.up_sections[Mid("1")]
-    assert [codec.payload_type for codec in up.config.codecs] == [96, 108, 114, 102, 104, 116, 39]
-    assert [codec.codec_id for codec in up.config.codecs] == [1, 2, 3, 4, 5, 6, 7]
-    assert up.config.extensions == {Extension.MID: 4, Extension.VIDEO_ORIENTATION: 13}
+    types = [codec.payload_type for codec in up.config.codecs]
+    assert types == [96, 108, 114, 102, 104, 116, 39, 98, 100, 45]
+    assert [codec.codec_id for codec in up.config.codecs] == [1, 2, 3, 4, 5, 6, 7, 14, 15, 16]
+    assert up.config.extensions == {
+        Extension.MID: 4,
+        Extension.VIDEO_ORIENTATION: 13,
+        Extension.TRANSPORT_CC: 3,
+    }
     assert up.config.ssrcs == (3586730853,)  # without the one of retransmission
     assert up.config.pli and up.config.fir
     assert up.msid == ("2a1ad32f-e2d9-47a5-98da-b43d22240190", "1e015ef4-66f4-4e42-8218-efb04fce5af6")
     down = server.down_sections[Mid("1")]
-    assert down.config.payload_types == {1: 96, 2: 108, 3: 114, 4: 102, 5: 104, 6: 116, 7: 39}
+    assert down.config.payload_types == {codec.codec_id: codec.payload_type for codec in up.config.codecs}
     assert down.config.nack and down.config.cname == "kaamos" and down.stream_id is None
     assert server.down_sections[Mid("0")].config.extensions == {Extension.MID: 4, Extension.AUDIO_LEVEL: 1}
 
@@ -165,7 +209,7 @@ def test_lines_of_the_peer_that_bundling_makes_void_are_not_read() -> None:
 
 
 def test_the_transport_comes_from_the_first_section_we_accept() -> None:
-    offer = recorded("chromium-plain").replace("opus/48000", "speex/16000")
+    offer = recorded("chromium-plain").replace("opus/48000", "speex/16000").replace("PCM", "L")
     _, answer = answer_to(offer)
     assert [media.port for media in answer.media] == [0, 7882, 0]
     assert answer.bundles == (("1",),)
@@ -182,7 +226,8 @@ def test_an_answer_can_carry_media_at_once() -> None:
     answer = Description.parse(server.create_answer())
     assert answer.media[1].direction is Direction.SENDRECV
     assert answer.media[1].all("msid") == ["Ada%20Lovelace TR_1"]
-    assert answer.media[1].all("ssrc") == [f"{server.down_sections[mid].config.ssrc} cname:kaamos"]
+    config = server.down_sections[mid].config
+    assert answer.media[1].all("ssrc") == [f"{config.ssrc} cname:kaamos", f"{config.rtx_ssrc} cname:kaamos"]
     assert server.is_sendable(mid) and not server.needs_offer
 
 
@@ -282,7 +327,7 @@ def test_payload_types_that_rtcp_would_hide_are_not_used() -> None:
 def test_extension_ids_past_the_one_byte_form_are_not_used() -> None:
     offer = recorded("chromium-plain").replace("a=extmap:13 ", "a=extmap:15 ")
     server, _ = answer_to(offer)
-    assert server.up_sections[Mid("1")].config.extensions == {Extension.MID: 4}
+    assert server.up_sections[Mid("1")].config.extensions == {Extension.MID: 4, Extension.TRANSPORT_CC: 3}
 
 
 def test_an_extension_has_one_id_on_a_connection() -> None:

@@ -6,6 +6,7 @@ so that descriptions cross.
 
 import itertools
 from collections import deque
+from collections.abc import Iterable
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -33,7 +34,7 @@ class Negotiation(RuleBasedStateMachine):
         self.down: deque[tuple[str, str]] = deque()
         self.tracks = itertools.count()
         self.meanings: dict[tuple[str, int], object] = {}
-        self.ssrcs: dict[str, int] = {}
+        self.ssrcs: dict[tuple[str, str], int] = {}
 
     # What the peer does
 
@@ -105,12 +106,22 @@ class Negotiation(RuleBasedStateMachine):
     @invariant()
     def numbers_keep_their_meaning(self) -> None:
         for mid, down in self.server.down_sections.items():
-            assert self.ssrcs.setdefault(mid, down.config.ssrc) == down.config.ssrc
+            config = down.config
+            assert self.ssrcs.setdefault((mid, "media"), config.ssrc) == config.ssrc
+            if config.rtx_ssrc:
+                assert self.ssrcs.setdefault((mid, "rtx"), config.rtx_ssrc) == config.rtx_ssrc
+            assert (config.rtx_ssrc != 0) == bool(config.rtx_payload_types)
             if self.server.is_sendable(mid):
-                self._check_numbers(down.config.payload_types.items(), down.config.extensions.items())
+                self._check_numbers(config.payload_types.items(), config.extensions.items())
+                repeats = [
+                    (config.payload_types[codec_id], rtx)
+                    for codec_id, rtx in config.rtx_payload_types.items()
+                ]
+                self._check_repeats(repeats)
         for up in self.server.up_sections.values():
             codecs = ((codec.codec_id, codec.payload_type) for codec in up.config.codecs)
             self._check_numbers(codecs, up.config.extensions.items())
+            self._check_repeats((media, rtx) for rtx, media in up.config.rtx_payload_types.items())
 
     @invariant()
     def a_free_section_shows_nothing(self) -> None:
@@ -162,7 +173,13 @@ class Negotiation(RuleBasedStateMachine):
     def _picked(self, pick: int) -> Transceiver:
         return self.peer.transceivers[pick % len(self.peer.transceivers)]
 
-    def _check_numbers(self, codecs: object, extensions: object) -> None:
+    def _check_repeats(self, repeats: Iterable[tuple[int, int]]) -> None:
+        for media, rtx in repeats:
+            assert self.meanings.setdefault(("codec", rtx), ("rtx", media)) == ("rtx", media)
+
+    def _check_numbers(
+        self, codecs: Iterable[tuple[int, int]], extensions: Iterable[tuple[int, int]]
+    ) -> None:
         for space, items in (("codec", codecs), ("extension", extensions)):
             for meaning, number in items:
                 assert self.meanings.setdefault((space, number), meaning) == meaning
