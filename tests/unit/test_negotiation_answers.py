@@ -236,7 +236,7 @@ def test_ids_that_would_break_the_text_are_escaped() -> None:
     server.receive_offer(recorded("chromium-plain"))
     server.play(Mid("1"), "a\r\na=setup:active %20", "")
     answer = Description.parse(server.create_answer())
-    assert answer.media[1].all("msid") == ["a%0D%0Aa%3Dsetup%3Aactive%20%2520 -"]
+    assert answer.media[1].all("msid") == ["a%0D%0Aa%3Dsetup%3Aactive%20%20 -"]
 
 
 # Bad offers
