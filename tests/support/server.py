@@ -23,6 +23,13 @@ class RunningServer:
     process: asyncio.subprocess.Process
     log: Path  # what it wrote to standard error so far
 
+    @property
+    def rtc_port(self) -> int:
+        """The UDP port of its media, as its log tells."""
+        found = re.search(r"media on UDP port (\d+)", self.log.read_text())
+        assert found is not None, "the log does not tell the media port"
+        return int(found[1])
+
     def room(self, room_id: str) -> str:
         return f"{self.url}/room/{room_id}"
 
