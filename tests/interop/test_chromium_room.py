@@ -18,6 +18,7 @@ Tracks = Mapping[tuple[str, str], Received]
 
 CAMERAS = {"Ada": (320, 180), "Grace": (320, 240), "Linus": (240, 240), "Barbara": (320, 128)}
 WATCH_S = 10.0
+SETTLED_FRAMES = 60  # four seconds of a camera with 15 pictures a second
 # Who says goodbye is gone at once; a page that ends without, when its media was silent for six seconds.
 GONE_WITHIN_S = 5.0
 SILENT_WITHIN_S = 12.0
@@ -27,10 +28,18 @@ async def enter(chromium: Chromium, server: RunningServer, *names: str) -> list[
     return [await chromium.visit(server.room("proof"), name, camera=CAMERAS[name]) for name in names]
 
 
+def has_settled(tracks: Tracks) -> bool:
+    """Return whether every picture has moved for some seconds."""
+    return all(track.frames_decoded >= SETTLED_FRAMES for track in tracks.values() if track.kind == "video")
+
+
 async def watch(pages: list[RoomPage]) -> None:
     """Check for a while that every page decodes picture and sound of all the others, without a freeze."""
     names = {page.name for page in pages}
-    before = [await page.plays(names - {page.name}) for page in pages]
+    for page in pages:
+        await page.plays(names - {page.name})
+    # The call stands when the start of the last browser tab is over: encoders and estimates have settled.
+    before = [await until(page.received, has_settled, 20.0) for page in pages]
     await asyncio.sleep(WATCH_S)  # not to wait for anything: this is how long it must hold
     after = [await page.received() for page in pages]
     for old, new in zip(before, after, strict=True):
