@@ -15,7 +15,6 @@ cdef enum:
     SEND_BATCH = 256          # datagrams that wait for one sendmmsg
     RECV_BYTES = 1536         # a longer datagram is cut by the kernel and dropped here
     SLOT_BYTES = 1728         # RECV_BYTES, room for our extensions and the SRTP trailer, 64-byte lines
-    NAME_BYTES = 28           # sockaddr_in6
     CONTROL_BYTES = 64        # one in6_pktinfo control message
     MIN_DATAGRAM = 8          # shorter than any STUN, DTLS, RTP or RTCP message
     TRAILER_BYTES = 20        # most that libsrtp appends: tag 16 and SRTCP index 4

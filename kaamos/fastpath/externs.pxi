@@ -38,7 +38,6 @@ cdef extern from *:
         unsigned __int128 product = (unsigned __int128)a * b;
         return (uint64_t)product ^ (uint64_t)(product >> 64);
     }
-    static inline void prefetch(const void *p) { __builtin_prefetch(p); }
     /* Ask for `length` bytes of cache lines that will be overwritten. */
     static inline void prefetch_write(const uint8_t *p, size_t length) {
         for (size_t i = 0; i < length; i += 64) __builtin_prefetch(p + i, 1);
@@ -171,7 +170,6 @@ cdef extern from *:
     void store_relaxed(uint64_t *, uint64_t) nogil
     void counter_add(uint64_t *, uint64_t) nogil
     uint64_t multiply_fold(uint64_t, uint64_t) nogil
-    void prefetch(const void *) nogil
     void prefetch_write(const uint8_t *, size_t) nogil
     void debug_assert(bint) nogil
     uint64_t clock_us() nogil
