@@ -81,9 +81,15 @@ cdef enum:                    # ExtensionKind: description.Extension
     EXT_MID = 0
     EXT_AUDIO_LEVEL = 1
     EXT_VIDEO_ORIENTATION = 2
-    EXT_TRANSPORT_CC = 3
-    EXTENSION_KINDS = 4
-    FORWARDED_EXTENSIONS = 3  # kinds below this are sent on; the others are between a publisher and us
+    EXT_PLAYOUT_DELAY = 3
+    EXT_ABS_CAPTURE_TIME = 4
+    EXT_DEPENDENCY_DESCRIPTOR = 5
+    EXT_ABS_SEND_TIME = 6
+    EXT_TRANSPORT_CC = 7
+    EXT_RID = 8
+    EXT_REPAIRED_RID = 9
+    EXTENSION_KINDS = 10
+    FORWARDED_EXTENSIONS = 6  # kinds below this are sent on; the others are between one peer and us
 
 cdef enum:                    # DropReason: every packet that goes no further increments exactly one
     DROP_NONE = 0

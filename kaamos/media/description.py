@@ -28,17 +28,25 @@ class PayloadFormat(IntEnum):
     H264 = 2  # RFC 6184
     VP9 = 3  # RFC 9628
     AV1 = 4  # AV1 RTP specification, section 4
+    RED = 5  # RFC 2198: the newest frame and copies of the ones before it
+    H265 = 6  # RFC 7798
 
 
 class Extension(IntEnum):
-    """Header extensions that the engine reads or maps (RFC 8285); the value is its native number."""
+    """Header extensions that the engine reads or writes (RFC 8285); the value is its native number."""
 
-    MID = 0  # urn:ietf:params:rtp-hdrext:sdes:mid, RFC 9143
+    MID = 0  # urn:ietf:params:rtp-hdrext:sdes:mid, RFC 9143: written anew for each subscriber
+    # Sent on as they came:
     AUDIO_LEVEL = 1  # urn:ietf:params:rtp-hdrext:ssrc-audio-level, RFC 6464
     VIDEO_ORIENTATION = 2  # urn:3gpp:video-orientation
-    TRANSPORT_CC = (
-        3  # draft-holmer-rmcat-transport-wide-cc-extensions-01: read from publishers, never sent on
-    )
+    PLAYOUT_DELAY = 3  # http://www.webrtc.org/experiments/rtp-hdrext/playout-delay
+    ABS_CAPTURE_TIME = 4  # http://www.webrtc.org/experiments/rtp-hdrext/abs-capture-time
+    DEPENDENCY_DESCRIPTOR = 5  # AV1 RTP specification, appendix A; may need a two-byte header
+    # Between one peer and us:
+    ABS_SEND_TIME = 6  # http://www.webrtc.org/experiments/rtp-hdrext/abs-send-time
+    TRANSPORT_CC = 7  # draft-holmer-rmcat-transport-wide-cc-extensions-01: read from publishers only
+    RID = 8  # urn:ietf:params:rtp-hdrext:sdes:rtp-stream-id, RFC 8852: read from publishers only
+    REPAIRED_RID = 9  # urn:ietf:params:rtp-hdrext:sdes:repaired-rtp-stream-id, RFC 8852: likewise
 
 
 class SrtpProfile(IntEnum):

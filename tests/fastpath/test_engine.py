@@ -474,7 +474,7 @@ def test_configurations_out_of_range_are_refused_and_change_nothing() -> None:
         bad_up = [
             ([(128, 1, 1, 90000)], []),
             ([(96, 32, 1, 90000)], []),
-            ([], [(4, 1)]),
+            ([], [(10, 1)]),
             ([], [(0, 15)]),
             ([], [(0, 0)]),
         ]
@@ -486,7 +486,7 @@ def test_configurations_out_of_range_are_refused_and_change_nothing() -> None:
         with pytest.raises(ValueError):
             worker.add_downtrack(ada.transport, b"x", b"c", True, 1, 1 << 15, 1, [], [], True)
         with pytest.raises(ValueError):  # between a publisher and us, never sent on
-            worker.add_downtrack(ada.transport, b"x", b"c", True, 1, 1, 1, [], [(3, 1)], True)
+            worker.add_downtrack(ada.transport, b"x", b"c", True, 1, 1, 1, [], [(7, 1)], True)
         with pytest.raises(ValueError):
             worker.add_downtrack(ada.transport, b"x", b"c", True, 1, 1, 1, [], [], True, 2, 1 << 15)
         with pytest.raises(ValueError):
