@@ -30,6 +30,7 @@ DOORS = {
 
 SANS_IO = frozenset(
     {
+        "signaling.frames",
         "signaling.messages",
         "signaling.session",
         "signaling.auth",

@@ -11,9 +11,9 @@ from aiohttp import web
 from kaamos.config import Config
 from kaamos.errors import ConfigError, ErrorCode, RemoteProtocolError
 from kaamos.room.room import Rooms, check_room_id
-from kaamos.signaling import messages
+from kaamos.signaling import frames
+from kaamos.signaling.frames import LimitsData, Welcome
 from kaamos.signaling.limits import AddressLimit, address_key
-from kaamos.signaling.messages import LimitsData, Welcome
 from kaamos.signaling.outbox import CLOSE_TIMEOUT_S
 from kaamos.signaling.presence import Presences
 from kaamos.signaling.rest import MAX_BODY_BYTES, RateLimited, Rest, problems
@@ -190,7 +190,7 @@ def make_app(config: Config, rooms: Rooms, sockets: Sockets, guard: Guard) -> we
 
 
 def _say_goodbye(socket: Socket) -> None:
-    error = messages.error(ErrorCode.SERVER_DRAINING, "the server is stopping")
+    error = frames.error(ErrorCode.SERVER_DRAINING, "the server is stopping")
     socket.close(CLOSE_RESTART, "the server is stopping", error)
 
 

@@ -17,7 +17,7 @@ class Mailbox:
         self._dropped_seq = 0  # of the newest that is kept no longer, though it should be said again
 
     def number(self, text: str, *, is_kept: bool) -> str:
-        """Return a frame, as messages.encode() makes it, with the next ``seq`` in front.
+        """Return a frame, as frames.encode() makes it, with the next ``seq`` in front.
 
         ``is_kept``: it is worth to be said again to a client that missed it.
         """

@@ -12,8 +12,9 @@ from kaamos.errors import ErrorCode, RemoteProtocolError
 from kaamos.events import Joined, LeaveReason, OfferMade, RoomEvent
 from kaamos.room.participant import Participant
 from kaamos.room.room import Room
-from kaamos.signaling import messages
-from kaamos.signaling.messages import Dialect, Frame, Join, MessageId, Resume, Ticket, Welcome
+from kaamos.signaling import frames
+from kaamos.signaling.frames import Frame, Ticket, Welcome
+from kaamos.signaling.messages import Dialect, Join, MessageId, Resume
 
 if TYPE_CHECKING:
     from kaamos.signaling.websocket import Socket
@@ -42,7 +43,7 @@ class Announcer:
         if event is not self._event:
             assert not isinstance(event, Joined | OfferMade), "these are for one client"
             self._event = event
-            self._texts = [messages.encode(frame) for frame in messages.news(event)]
+            self._texts = [frames.encode(frame) for frame in frames.news(event)]
         return self._texts
 
 
@@ -74,17 +75,17 @@ class Presence:
         """Pass on what the room says."""
         if isinstance(event, Joined):
             welcome = self._presences.welcome
-            for frame in messages.acknowledgement(event, welcome, self.ticket, self._join_id):
+            for frame in frames.acknowledgement(event, welcome, self.ticket, self._join_id):
                 self.send(frame)
         elif isinstance(event, OfferMade):
-            self.send(messages.offer(event, self.socket.dialect if self.socket else self._dialect))
+            self.send(frames.offer(event, self.socket.dialect if self.socket else self._dialect))
         else:
             for text in self._presences.announcer.texts(event):
                 self._push(text, is_kept=True)
 
     def send(self, frame: Frame) -> None:
         """Tell the client something, now or when it comes back."""
-        self._push(messages.encode(frame), is_kept=frame.type not in _NOT_KEPT)
+        self._push(frames.encode(frame), is_kept=frame.type not in _NOT_KEPT)
 
     def _push(self, text: str, *, is_kept: bool) -> None:
         numbered = self.mailbox.number(text, is_kept=is_kept)
@@ -130,7 +131,7 @@ class Presence:
         self._sign_of_life.set()
         ticket = Ticket(self.ticket.session, self.ticket.token, is_resumed=True)
         event = Joined(self.participant.room.room_id, self.participant.info)
-        for frame in messages.acknowledgement(event, self._presences.welcome, ticket, join_id):
+        for frame in frames.acknowledgement(event, self._presences.welcome, ticket, join_id):
             self.send(frame)
         for text in missed:
             self._push(text, is_kept=True)

@@ -14,8 +14,8 @@ from msgspec import Meta, Struct
 
 from kaamos.errors import ErrorCode, RemoteProtocolError
 from kaamos.room.room import Room, Rooms, check_room_id
+from kaamos.signaling.frames import timestamp
 from kaamos.signaling.limits import AddressLimit
-from kaamos.signaling.messages import timestamp
 from kaamos.signaling.websocket import Guard
 
 MAX_BODY_BYTES = 64 << 10

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from enum import Enum, auto
 
 from kaamos.errors import ErrorCode
-from kaamos.signaling import messages
+from kaamos.signaling import frames, messages
+from kaamos.signaling.frames import Frame
 from kaamos.signaling.limits import TokenBucket
-from kaamos.signaling.messages import ClientMessage, DecodeError, Dialect, Frame, Join, MessageId
+from kaamos.signaling.messages import ClientMessage, DecodeError, Dialect, Join, MessageId
 
 CLOSE_NORMAL = 1000
 CLOSE_TOO_LARGE = 1009
@@ -87,13 +88,13 @@ class Session:
         try:
             incoming = messages.decode(frame)
         except DecodeError as error:
-            return [Reply(messages.error(error.code, error.message, error.id))]
+            return [Reply(frames.error(error.code, error.message, error.id))]
         self.dialect |= incoming.dialect
         is_join = isinstance(incoming.message, Join)
         if self._state is _State.WAITING and not is_join:
-            return [Reply(messages.error(ErrorCode.NOT_JOINED, "join first", incoming.id))]
+            return [Reply(frames.error(ErrorCode.NOT_JOINED, "join first", incoming.id))]
         if self._state is _State.JOINED and is_join:
-            return [Reply(messages.error(ErrorCode.ALREADY_JOINED, "this socket has joined", incoming.id))]
+            return [Reply(frames.error(ErrorCode.ALREADY_JOINED, "this socket has joined", incoming.id))]
         return [Deliver(incoming.message, incoming.id)]
 
     def receive_binary(self, now: float) -> list[Event]:
@@ -101,7 +102,7 @@ class Session:
         refusal = self._admit(now)
         if refusal is not None:
             return refusal
-        return [Reply(messages.error(ErrorCode.BAD_MESSAGE, "frames are JSON text"))]
+        return [Reply(frames.error(ErrorCode.BAD_MESSAGE, "frames are JSON text"))]
 
     def handle_timeout(self, now: float) -> list[Event]:
         """Return what follows from the time that has passed."""
@@ -122,6 +123,6 @@ class Session:
         if self._allowed.take(now):
             return None
         if self._refused.take(now):
-            return [Reply(messages.error(ErrorCode.RATE_LIMITED, "too many messages, this one was dropped"))]
+            return [Reply(frames.error(ErrorCode.RATE_LIMITED, "too many messages, this one was dropped"))]
         self.end()
         return [Close(CLOSE_RATE_LIMITED, "too many messages")]

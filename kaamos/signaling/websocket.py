@@ -10,14 +10,14 @@ from aiohttp import WSMsgType, web
 from kaamos.errors import ErrorCode, RemoteProtocolError
 from kaamos.events import LeaveReason, Source
 from kaamos.room.room import Rooms
-from kaamos.signaling import messages
+from kaamos.signaling import frames
+from kaamos.signaling.frames import Frame
 from kaamos.signaling.logs import LOG_IDS
 from kaamos.signaling.mailbox import Mailbox
 from kaamos.signaling.messages import (
     Answer,
     ClientMessage,
     Dialect,
-    Frame,
     IceCandidate,
     Join,
     Leave,
@@ -122,7 +122,7 @@ class Socket:
     async def _receive(self, is_text: bool, data: bytes) -> None:
         now = self._loop.time()
         if self._max_message_bytes and len(data) > self._max_message_bytes:
-            error = messages.error(ErrorCode.MESSAGE_TOO_LARGE, f"at most {self._max_message_bytes} bytes")
+            error = frames.error(ErrorCode.MESSAGE_TOO_LARGE, f"at most {self._max_message_bytes} bytes")
             self.close(CLOSE_TOO_LARGE, "message too large", error)
             return
         for event in self._session.receive(data, now) if is_text else self._session.receive_binary(now):
@@ -136,7 +136,7 @@ class Socket:
                 else:
                     self._deliver(event.message, event.id)
             except RemoteProtocolError as error:
-                self._send(messages.error(error.code, error.message, event.id))
+                self._send(frames.error(error.code, error.message, event.id))
 
     def _handle_timeout(self) -> None:
         for event in self._session.handle_timeout(self._loop.time()):
@@ -156,7 +156,7 @@ class Socket:
         match message:
             case Offer(sdp, tracks):
                 answer = participant.receive_offer(sdp, _sources(tracks))
-                for frame in messages.answer(answer, self._session.dialect, id):
+                for frame in frames.answer(answer, self._session.dialect, id):
                     self._send(frame)
             case Answer(sdp, tracks):
                 participant.receive_answer(sdp, _sources(tracks), None if id is None else str(id))
@@ -167,7 +167,7 @@ class Socket:
             case Mute(track, muted):
                 participant.mute(track, muted)
             case Ping():
-                self._send(messages.pong(id))
+                self._send(frames.pong(id))
             case Leave():
                 presence.leave(LeaveReason.LEFT)
                 self.close(CLOSE_NORMAL, "left")
@@ -200,7 +200,7 @@ class Socket:
 
     def fail(self, reason: str) -> None:
         """Close the socket because something failed on our side."""
-        self.close(CLOSE_INTERNAL, "internal error", messages.error(ErrorCode.INTERNAL, reason))
+        self.close(CLOSE_INTERNAL, "internal error", frames.error(ErrorCode.INTERNAL, reason))
 
     def replace(self) -> None:
         """Close the socket because its client, or one with its id, has another."""
@@ -229,7 +229,7 @@ class Socket:
         if presence is not None:
             presence.send(frame)
         else:
-            self.push(self.mailbox.number(messages.encode(frame), is_kept=False))
+            self.push(self.mailbox.number(frames.encode(frame), is_kept=False))
 
 
 def _sources(tracks: dict[str, TrackHint]) -> dict[str, Source]:

@@ -26,8 +26,9 @@ from kaamos.events import (
     TrackInfo,
     TrackMuted,
 )
-from kaamos.signaling import messages, rest
-from kaamos.signaling.messages import Dialect, Frame, LimitsData, Ticket, Welcome
+from kaamos.signaling import frames, messages, rest
+from kaamos.signaling.frames import Frame, LimitsData, Ticket, Welcome
+from kaamos.signaling.messages import Dialect
 from tests.support.signaling_client import site
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
@@ -100,18 +101,18 @@ def all_frames() -> list[Frame]:
     sections = {"0": SectionInfo(track, track)}
     candidate: dict[str, str | int] = {"candidate": "candidate:…", "sdpMid": "0", "sdpMLineIndex": 0}
     return [
-        *messages.acknowledgement(
+        *frames.acknowledgement(
             Joined("room", ada), Welcome((), LimitsData(1, 1), "1"), Ticket("SE_1", "t"), None
         ),
-        *messages.news(ParticipantList((ada,))),
-        *messages.news(ParticipantJoined(ada)),
-        *messages.news(ParticipantLeft("ada", LeaveReason.LEFT)),
-        *messages.news(TrackMuted("ada", "TR_1", True)),
-        *messages.news(MessageSent("ada", "grace", "hello", datetime.now(UTC))),
-        messages.offer(OfferMade("offer-1", "v=0", sections), Dialect(0)),
-        *messages.answer(AnswerMade("v=0", sections, (candidate,)), Dialect(0), None),
-        messages.error(ErrorCode.GLARE, "…"),
-        messages.pong(None),
+        *frames.news(ParticipantList((ada,))),
+        *frames.news(ParticipantJoined(ada)),
+        *frames.news(ParticipantLeft("ada", LeaveReason.LEFT)),
+        *frames.news(TrackMuted("ada", "TR_1", True)),
+        *frames.news(MessageSent("ada", "grace", "hello", datetime.now(UTC))),
+        frames.offer(OfferMade("offer-1", "v=0", sections), Dialect(0)),
+        *frames.answer(AnswerMade("v=0", sections, (candidate,)), Dialect(0), None),
+        frames.error(ErrorCode.GLARE, "…"),
+        frames.pong(None),
     ]
 
 
@@ -133,9 +134,9 @@ def check(schema: dict[str, Any], value: Any) -> None:
 
 def test_the_messages_of_the_server_are_those_described() -> None:
     described = spoken("serverSays")
-    frames = [json.loads(messages.encode(frame)) for frame in all_frames()]
-    assert {frame["type"] for frame in frames} == set(described)
-    for frame in frames:
+    said = [json.loads(frames.encode(frame)) for frame in all_frames()]
+    assert {frame["type"] for frame in said} == set(described)
+    for frame in said:
         check(described[frame["type"]], frame["data"])
 
 

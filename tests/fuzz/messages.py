@@ -4,7 +4,7 @@
 
 import json
 
-from kaamos.signaling import messages
+from kaamos.signaling import frames, messages
 from kaamos.signaling.messages import Join
 from kaamos.signaling.session import Deliver, Reply, Session
 
@@ -26,6 +26,6 @@ def fuzz_one(data: bytes) -> None:
 
 def _check(event: object) -> None:
     if isinstance(event, Reply):
-        text = messages.encode(event.frame)
+        text = frames.encode(event.frame)
         assert len(text) < 2000
         assert json.loads(text)["type"] == "error"

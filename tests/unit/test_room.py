@@ -1,11 +1,10 @@
 """Rooms with a connection that only takes notes: who hears what, who is host, who receives which track."""
 
 import asyncio
-from collections.abc import Callable
 
 import pytest
 
-from kaamos.errors import ErrorCode, RemoteProtocolError
+from kaamos.errors import ErrorCode
 from kaamos.events import (
     AnswerMade,
     Joined,
@@ -16,71 +15,13 @@ from kaamos.events import (
     ParticipantLeft,
     ParticipantList,
     Role,
-    RoomEvent,
     Source,
     TrackMuted,
 )
 from kaamos.room import participant
-from kaamos.room.participant import Participant, stream_id_of
-from kaamos.room.room import SMALL_ROOM, Room, Rooms
-from tests.support.fake_connection import FakeConnection, FakeConnections
-
-
-class World:
-    """Rooms with a clock of their own, and what each member heard."""
-
-    def __init__(
-        self, ttl_s: float = 100, max_rooms: int = 0, max_participants: int = 0, slots: int = 16
-    ) -> None:
-        self.now = 1000.0
-        self.connections = FakeConnections(slots)
-        self.heard: dict[str, list[RoomEvent]] = {}
-        self.removed: dict[str, str] = {}
-        self.rooms = Rooms(
-            self.connections,  # type: ignore[arg-type]
-            ttl_s=ttl_s,
-            max_rooms=max_rooms,
-            max_participants=max_participants,
-            clock=lambda: self.now,
-        )
-
-    def join(self, user_id: str, room_id: str = "room") -> Participant:
-        heard: list[RoomEvent] = []
-        participant = self.rooms.enter(room_id).join(
-            user_id, None, outbox=heard.append, on_removed=lambda reason: self.note(user_id, reason)
-        )
-        self.heard[user_id] = heard
-        return participant
-
-    def note(self, user_id: str, reason: str) -> None:
-        self.removed[user_id] = reason
-
-    def publish(self, user_id: str, room_id: str = "room") -> Participant:
-        participant = self.join(user_id, room_id)
-        participant.receive_offer("send audio 0\nsend video 1", {})
-        return participant
-
-    def connection(self, user_id: str) -> FakeConnection:
-        return self.connections.by_user[user_id]
-
-    def receives(self, user_id: str) -> set[tuple[str, str]]:
-        """Return (publisher, kind) of what a member's connection plays."""
-        return {(stream, kind.value) for _, kind, stream, _ in self.connection(user_id).playing.values()}
-
-    def types(self, user_id: str) -> list[type]:
-        """Return what a member heard since the last look."""
-        types = [type(event) for event in self.heard[user_id]]
-        self.heard[user_id].clear()
-        return types
-
-    def last_list(self, user_id: str) -> ParticipantList:
-        return next(event for event in reversed(self.heard[user_id]) if isinstance(event, ParticipantList))
-
-
-def code_of(call: Callable[[], object]) -> ErrorCode:
-    with pytest.raises(RemoteProtocolError) as caught:
-        call()
-    return caught.value.code
+from kaamos.room.participant import stream_id_of
+from kaamos.room.room import SMALL_ROOM
+from tests.support.world import World, code_of
 
 
 def test_the_newcomer_is_told_of_itself_and_everybody_and_the_others_of_the_newcomer() -> None:
@@ -488,85 +429,6 @@ async def test_a_track_that_is_gone_or_of_another_room_cannot_be_muted() -> None
 )
 def test_a_stream_id_is_the_user_id_where_sdp_allows_it(user_id: str, stream_id: str) -> None:
     assert stream_id_of(user_id) == stream_id
-
-
-# Rooms come and go.
-
-
-def test_a_room_expires_when_nobody_was_there_for_its_time() -> None:
-    world = World(ttl_s=100)
-    world.rooms.create("room")
-    world.now += 99
-    ada = world.join("ada")
-    world.now += 1000
-    world.rooms.expire()
-    assert world.rooms.find("room") is not None, "somebody is in it"
-    ada.leave(LeaveReason.LEFT)
-    world.now += 99
-    assert world.rooms.find("room") is not None
-    world.now += 1
-    assert world.rooms.find("room") is None
-
-
-def test_expired_rooms_are_forgotten_without_being_asked_for() -> None:
-    world = World(ttl_s=100, max_rooms=1)
-    world.rooms.create("one")
-    world.now += 100
-    world.rooms.expire()
-    world.rooms.create("two")
-
-
-def test_rooms_without_a_limit_stay() -> None:
-    world = World(ttl_s=0)
-    room = world.rooms.create("room")
-    world.now += 1e9
-    assert world.rooms.find("room") is room
-    assert room.expires_at is None
-
-
-def test_there_are_so_many_rooms_and_no_more() -> None:
-    world = World(max_rooms=2)
-    world.rooms.create("one")
-    world.rooms.create("two")
-    assert code_of(lambda: world.rooms.create("three")) is ErrorCode.RATE_LIMITED
-    assert code_of(lambda: world.rooms.enter("three")) is ErrorCode.RATE_LIMITED
-    assert world.rooms.create("one") is world.rooms.enter("one")
-
-
-def test_a_room_that_a_join_made_gives_way_when_it_is_empty() -> None:
-    world = World(max_rooms=2)
-    ada = world.join("ada", "one")
-    world.rooms.create("two")
-    assert code_of(lambda: world.rooms.create("three")) is ErrorCode.RATE_LIMITED
-    ada.leave(LeaveReason.LEFT)
-    assert world.rooms.find("one") is not None
-    world.rooms.create("three")
-    assert world.rooms.find("one") is None
-    assert world.rooms.find("two") is not None
-
-
-def test_a_creator_may_ask_for_less_than_the_server_allows_and_not_for_more() -> None:
-    world = World(ttl_s=100, max_participants=5)
-    small = world.rooms.create("small", max_participants=1, ttl_s=10)
-    assert (small.max_participants, small.ttl_s) == (1, 10)
-    large = world.rooms.create("large", max_participants=50, ttl_s=1000)
-    assert (large.max_participants, large.ttl_s) == (5, 100)
-    free = World(ttl_s=0).rooms.create("free", max_participants=50, ttl_s=10)
-    assert (free.max_participants, free.ttl_s) == (50, 10)
-
-
-@pytest.mark.parametrize("room_id", ["", "a b", "ä", "x" * 65, "a/b", "a\n", "..", "%41"])
-def test_what_cannot_be_a_room_id_is_refused(room_id: str) -> None:
-    world = World()
-    assert code_of(lambda: world.rooms.enter(room_id)) is ErrorCode.INVALID_ROOM_ID
-    assert code_of(lambda: world.rooms.create(room_id)) is ErrorCode.INVALID_ROOM_ID
-
-
-def test_generated_ids_are_ten_letters_and_digits() -> None:
-    rooms = World().rooms
-    made: list[Room] = [rooms.create() for _ in range(20)]
-    assert len({room.room_id for room in made}) == 20
-    assert all(len(room.room_id) == 10 and room.room_id.isalnum() for room in made)
 
 
 def test_an_answer_lists_the_clients_own_tracks() -> None:

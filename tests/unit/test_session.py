@@ -5,8 +5,9 @@ import json
 import pytest
 
 from kaamos.errors import ErrorCode
+from kaamos.signaling.frames import ErrorData
 from kaamos.signaling.limits import MAX_ADDRESSES, AddressLimit, TokenBucket, address_key
-from kaamos.signaling.messages import Dialect, ErrorData, Join, Leave, Offer
+from kaamos.signaling.messages import Dialect, Join, Leave, Offer
 from kaamos.signaling.session import Close, Deliver, Event, Reply, Session
 
 JOIN = json.dumps({"type": "join", "data": {"user_id": "ada"}, "id": "j"})
