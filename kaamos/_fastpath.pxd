@@ -62,6 +62,7 @@ cdef enum:
     PATH_LEASE_US = 2000000         # so long after its owner's last word a path is not given to another
     RAISE_BURST = 400               # datagrams for Python that a peer may send at once (design 1.5) ...
     RAISE_INTERVAL_US = 5000        # ... and one more each interval
+    CODEC_INTERVAL_US = 100000      # so often Python is told what a publication sends, however often it changes
 
 cdef enum:                    # DatagramClass: RFC 7983 section 7, and RFC 5761 for the last two
     CLASS_UNKNOWN = 0
@@ -69,6 +70,11 @@ cdef enum:                    # DatagramClass: RFC 7983 section 7, and RFC 5761 
     CLASS_DTLS = 2
     CLASS_RTP = 3
     CLASS_RTCP = 4
+
+cdef enum:                    # EventKind
+    EVENT_STUN = 0            # a datagram for ICE ...
+    EVENT_DTLS = 1            # ... or DTLS; both as engine.DatagramKind
+    EVENT_CODEC = 2           # what a publication sends now: one byte, the codec id
 
 cdef enum:                    # PayloadFormat: description.PayloadFormat
     FORMAT_OPAQUE = 0
@@ -237,8 +243,8 @@ cdef struct CommandRing:
 
 cdef struct EventHeader:
     uint32_t length           # of the datagram after this header
-    uint32_t transport_id
-    uint16_t kind             # DatagramClass
+    uint32_t subject_id       # transport, of EVENT_CODEC the UpTrack
+    uint16_t kind             # EventKind; what follows is of datagrams only
     uint16_t remote_port
     uint32_t family
     uint8_t  remote_ip[16]
@@ -394,7 +400,12 @@ cdef struct UpTrack:
     uint64_t   keyframe_asked_us
     uint32_t   id
     uint8_t    wants_keyframe # somebody waits for one
-    # stat
+    uint8_t    codec          # of its newest packet, NO_CODEC: nothing came yet
+    uint8_t    told_codec     # what Python knows
+    uint64_t   codec_told_us
+    # stat; loudest RFC 6464 level of the interval that the upper bits name: interval << 8 | level.  The
+    # two of even and odd intervals, so that one can be read while the next begins.
+    uint64_t   levels[2]
     uint64_t   packets
     uint64_t   bytes
     uint64_t   keyframes
@@ -479,6 +490,7 @@ cdef struct WorkerCore:
     int command_fd            # eventfd: a command waits
     int event_fd              # eventfd: an event waits
     uint64_t is_stopping      # set by the asyncio thread, once
+    uint64_t level_interval   # written by the asyncio thread: it counts up when levels are read; starts at 1
     bint has_events           # something was pushed this turn
     uint64_t now_us           # read once a turn
     uint64_t now_ntp

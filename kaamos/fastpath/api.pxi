@@ -36,6 +36,7 @@ cdef class Worker:
         w.unprotect_rtcp = <srtp_fn>unprotect_rtcp
         w.hash_seed = seed
         w.random = seed | 1
+        w.level_interval = 1
         self.path_mask = w.paths.mask = 1023
         self.ufrag_mask = w.ufrags.mask = 1023
         w.paths.entries = <TableEntry *>allocate(1024 * sizeof(TableEntry))
@@ -167,14 +168,18 @@ cdef class Worker:
         return t.id
 
     def remove_transport(self, uint32_t transport_id):
-        """Say BYE and forget the transport with its paths and tracks; KeyError when unknown."""
+        """Say BYE and forget the transport with its paths and tracks; return the ids of the tracks.
+
+        KeyError when unknown.
+        """
         cdef Transport *t = self.transport(transport_id)
         self.need_room(1 + MAX_PATHS)
         self.push(CMD_REMOVE_TRANSPORT, t, NULL, 0)
         for key in list(self.bound[transport_id]):
             self.unbind(transport_id, key)
         # Nothing is reachable from here on; what follows is freed when the commands above are done.
-        for track_id in list(self.tracks[transport_id]):
+        track_ids = list(self.tracks[transport_id])
+        for track_id in track_ids:
             self.forget_track(transport_id, track_id)
         self.retire(<void *><uintptr_t>self.twccs.pop(transport_id, 0), None)
         self.retire(t, self.sessions.pop(transport_id, None))
@@ -182,6 +187,7 @@ cdef class Worker:
         del self.bound[transport_id]
         del self.tracks[transport_id]
         del self.transports[transport_id]
+        return track_ids
 
     def set_keys(self, uint32_t transport_id, uintptr_t rx, uintptr_t tx, object keep):
         """Give a transport its libsrtp sessions; ``keep`` owns them and lives as long as they are used."""
@@ -285,6 +291,7 @@ cdef class Worker:
             self.need_twcc(transport_id)
         u.transport = t
         u.config = config
+        u.codec = u.told_codec = NO_CODEC
         self.next_id += 1
         u.id = self.next_id
         self.uptracks[u.id] = <uintptr_t>u
@@ -396,10 +403,11 @@ cdef class Worker:
     # -- events and statistics
 
     def take_events(self, bint strangers, int limit):
-        """Return up to ``limit`` datagrams for ICE and DTLS, oldest first.
+        """Return up to ``limit`` events, oldest first.  ``strangers``: datagrams that came by no known path.
 
-        Each is (transport id, is DTLS, datagram, remote address, remote port, local address), the
-        addresses as 4 or 16 bytes.  ``strangers``: those that came by no known path.
+        Of a datagram it is (transport id, EventKind, datagram, remote address, remote port, local
+        address), the addresses as 4 or 16 bytes; of a codec (publication id, 2, codec id as one byte,
+        and nothing of use).
         """
         cdef EventRing *ring = &self.core.strangers if strangers else &self.core.known
         cdef EventHeader *header
@@ -411,7 +419,7 @@ cdef class Worker:
                 break
             size = 4 if header.family == 4 else 16
             events.append((
-                header.transport_id, header.kind == CLASS_DTLS,
+                header.subject_id, header.kind,
                 PyBytes_FromStringAndSize(<char *>header + sizeof(EventHeader), header.length),
                 PyBytes_FromStringAndSize(<char *>header.remote_ip, size), header.remote_port,
                 PyBytes_FromStringAndSize(<char *>header.local_ip, size)))
@@ -430,6 +438,22 @@ cdef class Worker:
         for i in range(1, DROP_REASONS):
             result["dropped_" + DROP_NAMES[i]] = load_relaxed(&self.core.dropped[i])
         return result
+
+    def audio_levels(self):
+        """Return {publication id: loudest RFC 6464 level since the last call}; for one caller only.
+
+        0 is loudest, 127 silence; only of audio that sent levels since.  A packet that arrives at this
+        very moment may fall between two calls.
+        """
+        cdef uint64_t interval = self.core.level_interval
+        cdef uint64_t loudest
+        store_relaxed(&self.core.level_interval, interval + 1)
+        levels = {}
+        for uptrack_id, address in self.uptracks.items():
+            loudest = load_relaxed(&(<UpTrack *><uintptr_t>address).levels[interval & 1])
+            if loudest >> 8 == interval:
+                levels[uptrack_id] = loudest & 127
+        return levels
 
     def cpu_seconds(self):
         """Return (user, system) CPU seconds of the worker thread, at most a tick old."""

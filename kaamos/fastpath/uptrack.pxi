@@ -133,6 +133,37 @@ cdef bint uptrack_takes(UpTrack *u, Stream *s, uint64_t now_us) noexcept nogil:
     return True
 
 
+cdef void uptrack_tell_codec(WorkerCore *w, UpTrack *u) noexcept nogil:
+    """Tell Python what this publication sends, if that is news; the newest stands.
+
+    Not sooner than CODEC_INTERVAL_US after the last time, so that a publisher that alternates cannot
+    flood the loop; the tick tells what had to wait, also for room in the ring.
+    """
+    cdef EventHeader header
+    if u.codec == u.told_codec or w.now_us - u.codec_told_us < CODEC_INTERVAL_US:
+        return
+    memset(&header, 0, sizeof(EventHeader))
+    header.length = 1
+    header.subject_id = u.id
+    header.kind = EVENT_CODEC
+    if event_push(&w.known, &header, &u.codec):
+        u.told_codec = u.codec
+        u.codec_told_us = w.now_us
+        w.has_events = True
+
+
+cdef inline void uptrack_hear(WorkerCore *w, UpTrack *u, uint8_t level) noexcept nogil:
+    """Note the level of one packet, 0 loudest to 127 silence (RFC 6464 section 3).
+
+    The loudest of an interval stands.  Number and level share a word, so the reader needs no order
+    between words: what it finds under another interval's number is not the one it asks for.
+    """
+    cdef uint64_t interval = load_relaxed(&w.level_interval)
+    cdef uint64_t *loudest = &u.levels[interval & 1]
+    if loudest[0] >> 8 != interval or level < (loudest[0] & 127):
+        store_relaxed(loudest, interval << 8 | level)
+
+
 cdef DropReason stream_receive(Stream *s, Packet *p, uint32_t clock_rate, uint64_t now_us) noexcept nogil:
     """Give the packet its extended number and count it (RFC 3550 appendices A.1 and A.8)."""
     cdef int64_t ahead

@@ -71,6 +71,12 @@ cdef DropReason worker_forward(WorkerCore *w, Transport *t, uint8_t *data, size_
     counter_add(&w.counters[COUNT_RTP_UP], 1)
     counter_add(&u.packets, 1)
     counter_add(&u.bytes, length)
+    if not is_repair and p.payload_length and p.ext_seq == s.ext_seq:
+        u.codec = p.codec
+        if u.codec != u.told_codec:
+            uptrack_tell_codec(w, u)
+    if p.ext_at[EXT_AUDIO_LEVEL] and not u.config.is_video:
+        uptrack_hear(w, u, data[p.ext_at[EXT_AUDIO_LEVEL]] & 127)
     # Nobody starts at a repaired packet: what follows it has gone by already.
     p.is_keyframe = not is_repair and codec_is_keyframe(payload_type.format, data + p.payload_offset, p.payload_length)
     if p.is_keyframe and u.config.is_video:
@@ -105,8 +111,8 @@ cdef DropReason worker_raise(WorkerCore *w, EventRing *ring, Transport *t, Datag
         return DROP_RATE_LIMITED
     t.raise_credit_us += RAISE_INTERVAL_US
     header.length = <uint32_t>length
-    header.transport_id = t.id
-    header.kind = <uint16_t>kind
+    header.subject_id = t.id
+    header.kind = EVENT_DTLS if kind == CLASS_DTLS else EVENT_STUN
     header.remote_port = path.remote_port
     header.family = path.family
     memcpy(header.remote_ip, path.remote_ip, 16)
@@ -331,6 +337,10 @@ cdef void worker_tick(WorkerCore *w) noexcept nogil:
     cdef double user = 0
     cdef double system = 0
     while t != NULL:
+        u = t.uptracks
+        while u != NULL:
+            uptrack_tell_codec(w, u)
+            u = u.next
         if t.tx != NULL and t.selected != NULL:
             if w.now_us >= t.next_report_us:
                 # RFC 3550 section 6.3.1: 0.5 to 1.5 of the interval, so that reports do not march in step

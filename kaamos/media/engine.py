@@ -1,7 +1,7 @@
 """Engine: the only door to the native media path.
 
 It owns the UDP sockets and the worker thread, turns addresses and descriptions into what the native
-side reads, and hands STUN and DTLS datagrams to whoever asked for them.  Everything but
+side reads, and hands STUN, DTLS and news of publications to whoever asked for them.  Everything but
 :meth:`Engine.open` and :meth:`Engine.close` is called from the event loop's thread.
 """
 
@@ -63,7 +63,10 @@ class DatagramKind(IntEnum):
     DTLS = 1
 
 
+_CODEC_EVENT = 2  # the native EventKind after those of DatagramKind
+
 DatagramReceiver = Callable[[DatagramKind, bytes, Path], None]
+CodecReceiver = Callable[[int], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +132,8 @@ class Engine:
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._receivers: dict[int, DatagramReceiver] = {}
-        self._events: deque[tuple[int, bool, bytes, bytes, int, bytes]] = deque()
+        self._codec_receivers: dict[int, CodecReceiver] = {}  # by publication
+        self._events: deque[tuple[int, int, bytes, bytes, int, bytes]] = deque()
         self._sends_dropped = 0
 
     # -- life
@@ -238,7 +242,7 @@ class Engine:
         except OverflowError as error:
             raise EngineError(str(error)) from None
 
-    # -- datagrams for ICE and DTLS
+    # -- datagrams for ICE and DTLS, news of publications
 
     def _on_events(self) -> None:
         """Hand out what waits: known peers first, then some strangers, then let the loop breathe."""
@@ -260,12 +264,14 @@ class Engine:
                 loop.call_soon(self._on_events)
 
     def _hand_out(
-        self, transport_id: int, is_dtls: bool, data: bytes, remote_ip: bytes, port: int, local_ip: bytes
+        self, subject_id: int, kind: int, data: bytes, remote_ip: bytes, port: int, local_ip: bytes
     ) -> None:
-        receiver = self._receivers.get(transport_id)
-        if receiver is not None:
-            path = Path(_address_text(remote_ip), port, _address_text(local_ip))
-            receiver(DatagramKind.DTLS if is_dtls else DatagramKind.STUN, data, path)
+        # Whoever is gone by now is not told: an event may wait while its subject is removed.
+        if kind == _CODEC_EVENT:
+            if (on_codec := self._codec_receivers.get(subject_id)) is not None:
+                on_codec(data[0])
+        elif (receiver := self._receivers.get(subject_id)) is not None:
+            receiver(DatagramKind(kind), data, Path(_address_text(remote_ip), port, _address_text(local_ip)))
 
     def send(self, path: Path, data: bytes) -> None:
         """Send one STUN or DTLS datagram from the address the peer knows; dropped when buffers are full."""
@@ -359,8 +365,10 @@ class Engine:
         """Say BYE and forget the transport, its paths and its tracks; unknown ids are ignored."""
         if transport_id in self._receivers:
             with self._native() as worker:
-                worker.remove_transport(transport_id)
+                track_ids = worker.remove_transport(transport_id)
             del self._receivers[transport_id]
+            for track_id in track_ids:
+                self._codec_receivers.pop(track_id, None)
 
     def last_received(self, transport_id: TransportId) -> float:
         """Return when the peer last proved itself, in monotonic seconds; 0.0 when it never did."""
@@ -369,10 +377,19 @@ class Engine:
 
     # -- tracks
 
-    def add_uptrack(self, transport_id: TransportId, config: UpTrackConfig) -> UpTrackId:
-        """Receive a publication."""
+    def add_uptrack(
+        self, transport_id: TransportId, config: UpTrackConfig, on_codec: CodecReceiver | None = None
+    ) -> UpTrackId:
+        """Receive a publication.
+
+        ``on_codec`` is called with the codec id when its first packet came, and again whenever the
+        publisher changes the codec: ten times a second at most, then with the newest.
+        """
         with self._native() as worker:
-            return UpTrackId(worker.add_uptrack(transport_id, *_up_arguments(config)))
+            uptrack_id = UpTrackId(worker.add_uptrack(transport_id, *_up_arguments(config)))
+        if on_codec is not None:
+            self._codec_receivers[uptrack_id] = on_codec
+        return uptrack_id
 
     def update_uptrack(self, uptrack_id: UpTrackId, config: UpTrackConfig) -> None:
         """Replace payload types, SSRCs and extension ids of a publication."""
@@ -383,6 +400,7 @@ class Engine:
         """Forget a publication; slots that play it become idle."""
         with self._native() as worker:
             worker.remove_uptrack(uptrack_id)
+        self._codec_receivers.pop(uptrack_id, None)
 
     def add_downtrack(self, transport_id: TransportId, config: DownTrackConfig) -> DownTrackId:
         """Make a slot; its SSRC, numbers and clock go on for the life of the transport."""
@@ -440,6 +458,15 @@ class Engine:
         """Return the worker's counters; names that start with ``dropped_`` are drop reasons."""
         with self._native() as worker:
             return {**worker.counters(), "dropped_datagrams_down": self._sends_dropped}
+
+    def audio_levels(self) -> dict[UpTrackId, int]:
+        """Return the loudest RFC 6464 level of each publication since the last call.
+
+        0 is loudest, 127 silence; only audio that sent levels since is in it.  Reading clears: there is
+        one caller for all rooms.
+        """
+        with self._native() as worker:
+            return {UpTrackId(uptrack_id): level for uptrack_id, level in worker.audio_levels().items()}
 
     def cpu_seconds(self) -> tuple[float, float]:
         """Return user and system CPU seconds of the media thread."""

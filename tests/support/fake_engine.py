@@ -51,6 +51,8 @@ class FakeEngine:
         self.up_tracks: dict[UpTrackId, tuple[TransportId, UpTrackConfig]] = {}
         self.down_tracks: dict[DownTrackId, tuple[TransportId, DownTrackConfig]] = {}
         self.playing: dict[DownTrackId, UpTrackId] = {}
+        self.codec_receivers: dict[UpTrackId, Callable[[int], None]] = {}  # to be called by tests
+        self.levels: dict[UpTrackId, int] = {}  # what audio_levels returns next
         self.sent: list[tuple[Path, bytes]] = []
         self.is_deaf = False  # drop whatever comes, as a pulled cable does
         self._sockets: dict[int, socket.socket] = {}
@@ -125,6 +127,9 @@ class FakeEngine:
     def remove_transport(self, tid: TransportId) -> None:
         del self.transports[tid]
         self.up_tracks = {uid: up for uid, up in self.up_tracks.items() if up[0] != tid}
+        self.codec_receivers = {
+            uid: receiver for uid, receiver in self.codec_receivers.items() if uid in self.up_tracks
+        }
         self.down_tracks = {did: down for did, down in self.down_tracks.items() if down[0] != tid}
         self.playing = {
             did: uid for did, uid in self.playing.items() if did in self.down_tracks and uid in self.up_tracks
@@ -136,10 +141,14 @@ class FakeEngine:
 
     # tracks
 
-    def add_uptrack(self, tid: TransportId, config: UpTrackConfig) -> UpTrackId:
+    def add_uptrack(
+        self, tid: TransportId, config: UpTrackConfig, on_codec: Callable[[int], None] | None = None
+    ) -> UpTrackId:
         uid = UpTrackId(next(self._ids))
         assert tid in self.transports
         self.up_tracks[uid] = (tid, config)
+        if on_codec is not None:
+            self.codec_receivers[uid] = on_codec
         self._changed.set()
         return uid
 
@@ -149,6 +158,7 @@ class FakeEngine:
 
     def remove_uptrack(self, uid: UpTrackId) -> None:
         del self.up_tracks[uid]
+        self.codec_receivers.pop(uid, None)
         self.playing = {did: source for did, source in self.playing.items() if source != uid}
         self._changed.set()
 
@@ -174,6 +184,10 @@ class FakeEngine:
         assert did in self.down_tracks
         self.playing.pop(did, None)
         self._changed.set()
+
+    def audio_levels(self) -> dict[UpTrackId, int]:
+        levels, self.levels = self.levels, {}
+        return levels
 
     # what comes from the network
 
