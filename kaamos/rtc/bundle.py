@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from kaamos.rtc.sdp import Block, Description, Fingerprint, Media, SdpError, Setup
+from kaamos.rtc.sdp import Block, Description, Draft, Fingerprint, Media, SdpError, Setup
 from kaamos.rtc.sections import PeerSection
 
 T = TypeVar("T")
@@ -42,7 +42,7 @@ class LocalTransport:
         ip, port = self.addresses[0] if self.addresses else ("0.0.0.0", 9)
         return f"IN {'IP6' if ':' in ip else 'IP4'} {ip}", port
 
-    def describe(self, media: Media, setup: Setup, *, with_candidates: bool) -> None:
+    def describe(self, media: Draft, setup: Setup, *, with_candidates: bool) -> None:
         """Append the transport's lines; candidates belong into the first section of the bundle only."""
         media.add("ice-ufrag", self.ufrag)
         media.add("ice-pwd", self.pwd)

@@ -12,7 +12,7 @@ from kaamos.errors import ErrorCode, LocalProtocolError, RemoteProtocolError
 from kaamos.media.description import Extension, Kind
 from kaamos.rtc.bundle import LocalTransport, RemoteTransport, read_bundle, read_transport
 from kaamos.rtc.numbering import Numbering
-from kaamos.rtc.sdp import Description, Direction, SdpError, Setup
+from kaamos.rtc.sdp import Description, Direction, Draft, SdpError, Setup
 from kaamos.rtc.sections import (
     RTP_PROTOCOL,
     DownSection,
@@ -366,16 +366,13 @@ class Negotiator:
     def _write(self, said: Sequence[_Said], setup: Setup) -> str:
         """Return a description with these sections."""
         self._version += 1
-        description = Description()
-        session = description.session
-        session.add_line("v=0")
-        session.add_line(f"o=- {self._session_id} {self._version} IN IP4 127.0.0.1")  # RFC 9429 section 5.2.1
-        session.add_line("s=-")
-        session.add_line("t=0 0")
+        origin = f"o=- {self._session_id} {self._version} IN IP4 127.0.0.1"  # RFC 9429 section 5.2.1
+        session = Draft("v=0", origin, "s=-", "t=0 0")
         bundled = [view.section.mid or "" for view in said if view.direction is not None]
         session.add("group", " ".join(["BUNDLE", *bundled]))
         session.add("msid-semantic", "WMS *")
         address = self._local.default_address
+        drafts = [session]
         for view in said:
             # Refused sections state the transport too: aiortc reads it from every section.
             if view.direction is None:
@@ -384,8 +381,8 @@ class Negotiator:
                 media = view.section.write(view.direction, view.playing, address, self._cname)
             is_first = bool(bundled) and view.section.mid == bundled[0]
             self._local.describe(media, setup, with_candidates=is_first)
-            description.media.append(media)
-        return description.write()
+            drafts.append(media)
+        return "".join(map(str, drafts))
 
 
 def _say(section: Section) -> _Said:

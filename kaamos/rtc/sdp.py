@@ -3,11 +3,13 @@
 A description is kept as its lines, in order.  Parsing checks the frame (line shape, ``m=`` lines, bounds)
 and nothing else; what an attribute means is checked by the view that reads it, so a line that we do
 not understand costs nothing and survives.  Everything that a peer can get wrong is a :class:`SdpError`.
+
+The sections of a large description mostly say the same, but for their mids and streams.  What they have in
+common is read once for all of them (:class:`Terms`).
 """
 
-import operator
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -24,6 +26,8 @@ MAX_SSRC = 2**32 - 1
 
 _LINE = re.compile(rf"[a-z]=[^\r\n]{{0,{MAX_LINE_CHARS - 2}}}")
 _LINES = re.compile(rf"{_LINE.pattern}(?:\n{_LINE.pattern})*+")
+# What tells sections apart that are otherwise the same.
+_OWN_LINE = re.compile(r"\n(a=(?:mid|msid|ssrc|ssrc-group)(?![^:\n])[^\n]*)")
 _TOKEN = re.compile(r"[!#-'*+\-.0-9A-Z^-~]+")  # RFC 8866 section 9, token
 _ICE_CHARS = re.compile(r"[A-Za-z0-9+/]+")  # RFC 8839 section 5.4
 _FINGERPRINT = re.compile(r"[0-9A-Fa-f]{2}(?::[0-9A-Fa-f]{2})*")
@@ -159,41 +163,33 @@ class Candidate(NamedTuple):
 
 
 class Block:
-    """Lines that belong together: the session part, or one media section with its ``m=`` line first."""
+    """Lines of a description that belong together; read-only.
 
-    __slots__ = ("_attributes", "lines")
+    Attributes:
+        text: the lines with a line feed between two.
+    """
 
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-        self._attributes: dict[str, list[str]] = {}
+    __slots__ = ("_attributes", "text")
 
-    def add_line(self, line: str) -> None:
-        """Append a whole line, without its line ending."""
-        self.add_lines((line,))
+    def __init__(self, text: str, attributes: Mapping[str, list[str]]) -> None:
+        self.text = text
+        self._attributes = attributes  # every value of an attribute, in order
 
-    def add_lines(self, lines: Sequence[str]) -> None:
-        """Append whole lines, without their line endings."""
-        attributes = self._attributes
-        for line in lines:
-            if line[0] == "a":
-                name, _, value = line[2:].partition(":")
-                if name in attributes:
-                    attributes[name].append(value)
-                else:
-                    attributes[name] = [value]
-        self.lines.extend(lines)
+    @property
+    def lines(self) -> list[str]:
+        """The lines, without their line endings."""
+        return self.text.split("\n")
 
-    def add(self, name: str, value: str | None = None) -> None:
-        """Append the attribute ``a=<name>`` or ``a=<name>:<value>``."""
-        self.add_line(f"a={name}" if value is None else f"a={name}:{value}")
+    def _values(self, name: str) -> list[str] | None:
+        return self._attributes.get(name)
 
     def has(self, name: str) -> bool:
         """Return whether the attribute is there at least once."""
-        return name in self._attributes
+        return self._values(name) is not None
 
     def all(self, name: str) -> list[str]:
         """Return the values of every ``a=<name>`` line, in order; ``""`` for one without a value."""
-        return self._attributes.get(name, [])
+        return self._values(name) or []
 
     def one(self, name: str) -> str | None:
         """Return the value of the only ``a=<name>`` line, or None.
@@ -201,7 +197,7 @@ class Block:
         Raises:
             SdpError: the attribute is repeated.
         """
-        values = self._attributes.get(name)
+        values = self._values(name)
         if values is None:
             return None
         if len(values) > 1:
@@ -260,39 +256,41 @@ class Block:
         return tuple(Candidate.parse(value) for value in self.all("candidate"))
 
 
-class Media(Block):
-    """One media section."""
+class Terms(Block):
+    """What a section says besides its mid and its streams.
+
+    Sections of one description that say the same have the same object (:attr:`Media.terms`), so whatever
+    follows from it has to be worked out only once.
+    """
 
     __slots__ = ("formats", "media", "port", "protocol")
 
-    def __init__(self, media: str, port: int, protocol: str, formats: list[str]) -> None:
-        super().__init__()
+    def __init__(
+        self,
+        text: str,
+        attributes: Mapping[str, list[str]],
+        media: str,
+        port: int,
+        protocol: str,
+        formats: Sequence[str],
+    ) -> None:
+        super().__init__(text, attributes)
         self.media = media
         self.port = port
         self.protocol = protocol
         self.formats = formats
-        self.add_line(f"m={media} {port} {protocol} {' '.join(formats)}")
 
     @classmethod
-    def parse_line(cls, line: str) -> "Media":
-        """Return an empty section for this ``m=`` line (RFC 8866 section 5.14)."""
-        fields = line[2:].split(" ")
+    def parse(cls, text: str) -> "Terms":
+        """Return the section with these lines, the first of them an ``m=`` line (RFC 8866 section 5.14)."""
+        lines = _split(text)
+        fields = lines[0][2:].split(" ")
         if len(fields) < 4 or not all(map(_PRINTABLE.fullmatch, fields)):
-            raise SdpError(f"malformed media line {_excerpt(line)}")
+            raise SdpError(f"malformed media line {_excerpt(lines[0])}")
         media, port, protocol, *formats = fields
         if len(formats) > MAX_FORMATS:
             raise SdpError(f"a media line with {len(formats)} formats")
-        section = cls(media, _uint(port, 65535, "media port"), protocol, formats)
-        section.lines[0] = line
-        return section
-
-    @property
-    def mid(self) -> str | None:
-        """``a=mid`` (RFC 5888), at most 16 characters of ``token``."""
-        value = self.one("mid")
-        if value is not None and not (len(value) <= MAX_MID_BYTES and _TOKEN.fullmatch(value)):
-            raise SdpError(f"malformed a=mid:{_excerpt(value)}")
-        return value
+        return cls(text, _read_attributes(lines), media, _uint(port, 65535, "media port"), protocol, formats)
 
     @property
     def payload_types(self) -> tuple[int, ...]:
@@ -363,6 +361,49 @@ class Media(Block):
             raise SdpError("an extension id is given twice")
         return tuple(found)
 
+
+class Media(Terms):
+    """One media section.
+
+    Attributes:
+        terms: all of it but its own lines.
+    """
+
+    __slots__ = ("_own", "terms")
+
+    def __init__(self, text: str, terms: Terms, own: Mapping[str, list[str]]) -> None:
+        super().__init__(text, terms._attributes, terms.media, terms.port, terms.protocol, terms.formats)
+        self.terms = terms
+        self._own = own
+
+    @classmethod
+    def parse_one(cls, text: str, known: dict[str, Terms]) -> "Media":
+        """Return the section with these lines; ``known``: the terms of earlier ones, by their text.
+
+        Raises:
+            SdpError: there are too many lines, or a malformed one.
+        """
+        if text.count("\n") >= MAX_SECTION_LINES:
+            raise SdpError("a section has too many lines")
+        pieces = _OWN_LINE.split(text)
+        shared = "".join(pieces[::2])
+        terms = known.get(shared)
+        if terms is None:
+            terms = known[shared] = Terms.parse(shared)
+        own = _read_attributes(_split("\n".join(pieces[1::2]))) if len(pieces) > 1 else {}
+        return cls(text, terms, own)
+
+    def _values(self, name: str) -> list[str] | None:
+        return self._own.get(name) or self._attributes.get(name)
+
+    @property
+    def mid(self) -> str | None:
+        """``a=mid`` (RFC 5888), at most 16 characters of ``token``."""
+        value = self.one("mid")
+        if value is not None and not (len(value) <= MAX_MID_BYTES and _TOKEN.fullmatch(value)):
+            raise SdpError(f"malformed a=mid:{_excerpt(value)}")
+        return value
+
     @property
     def msid(self) -> Msid | None:
         """The first ``a=msid``, else that of the first ``a=ssrc:… msid:`` (older libwebrtc, GStreamer)."""
@@ -402,9 +443,9 @@ class Description:
 
     __slots__ = ("media", "session")
 
-    def __init__(self) -> None:
-        self.session = Block()
-        self.media: list[Media] = []
+    def __init__(self, session: Block, media: Sequence[Media]) -> None:
+        self.session = session
+        self.media = media
 
     @classmethod
     def parse(cls, text: str) -> "Description":
@@ -417,39 +458,21 @@ class Description:
             raise SdpError("description is too large")
         if "\0" in text or not (text.isascii() or _is_utf8(text)):
             raise SdpError("description is not UTF-8 text")
-        text = text.replace("\r\n", "\n").rstrip("\n")
-        lines = text.split("\n")
-        if not _LINES.fullmatch(text):
-            raise SdpError(_wrong_line(lines))
-        starts = [index for index, line in enumerate(lines) if line[0] == "m"]
-        if len(starts) > MAX_SECTIONS:
-            raise SdpError(f"more than {MAX_SECTIONS} media sections")
-        ends = [*starts, len(lines)]
-        if max(map(operator.sub, ends, [0, *starts])) > MAX_SECTION_LINES:
+        session, *sections = text.replace("\r\n", "\n").rstrip("\n").split("\nm=")
+        if session.count("\n") >= MAX_SECTION_LINES:
             raise SdpError("a section has too many lines")
-        description = cls()
-        description.session.add_lines(lines[: ends[0]])
-        for start, end in zip(starts, ends[1:], strict=True):
-            section = Media.parse_line(lines[start])
-            section.add_lines(lines[start + 1 : end])
-            description.media.append(section)
-        description._check_session()
-        return description
-
-    def _check_session(self) -> None:
-        """``v=0``, ``o=`` and ``s=`` come first (RFC 8866 section 5), and there is a ``t=``."""
-        lines = self.session.lines
-        if len(lines) < 3 or lines[0] != "v=0" or not lines[2].startswith("s="):
-            raise SdpError("description does not start with v=0, o= and s=")
-        if not lines[1].startswith("o=") or not _ORIGIN.fullmatch(lines[1][2:]):
-            raise SdpError("malformed o= line")
-        if not any(line.startswith("t=") for line in lines):
-            raise SdpError("description has no t= line")
+        if len(sections) > MAX_SECTIONS:
+            raise SdpError(f"more than {MAX_SECTIONS} media sections")
+        lines = _split(session)
+        _check_session(lines)
+        known: dict[str, Terms] = {}
+        media = [Media.parse_one(f"m={section}", known) for section in sections]
+        return cls(Block(session, _read_attributes(lines)), media)
 
     def write(self) -> str:
         """Return the text, every line ended by CRLF."""
-        blocks: list[Block] = [self.session, *self.media]
-        return "".join(["\r\n".join(block.lines) + "\r\n" for block in blocks])
+        blocks = (self.session, *self.media)
+        return "".join([block.text.replace("\n", "\r\n") + "\r\n" for block in blocks])
 
     @property
     def bundles(self) -> tuple[tuple[str, ...], ...]:
@@ -460,6 +483,27 @@ class Description:
             if semantics == "BUNDLE":
                 found.append(tuple(mids))
         return tuple(found)
+
+
+class Draft:
+    """The lines of a session part or a media section that we write."""
+
+    __slots__ = ("_lines",)
+
+    def __init__(self, *lines: str) -> None:
+        self._lines = list(lines)
+
+    def add_line(self, line: str) -> None:
+        """Append a whole line, or several with CRLF between them."""
+        self._lines.append(line)
+
+    def add(self, name: str, value: str | None = None) -> None:
+        """Append the attribute ``a=<name>`` or ``a=<name>:<value>``."""
+        self._lines.append(f"a={name}" if value is None else f"a={name}:{value}")
+
+    def __str__(self) -> str:
+        """Return the lines, each ended by CRLF."""
+        return "\r\n".join(self._lines) + "\r\n"
 
 
 def format_parameters(fmtp: str) -> dict[str, str]:
@@ -479,6 +523,14 @@ def _uint(text: str, most: int, what: str) -> int:
     return value
 
 
+def _split(text: str) -> list[str]:
+    """Return the lines of a text, each checked for its shape."""
+    lines = text.split("\n")
+    if not _LINES.fullmatch(text):
+        raise SdpError(_wrong_line(lines))
+    return lines
+
+
 def _wrong_line(lines: Sequence[str]) -> str:
     """Say what is wrong with the first line that is none."""
     line = next(line for line in lines if not _LINE.fullmatch(line))
@@ -487,6 +539,29 @@ def _wrong_line(lines: Sequence[str]) -> str:
     if "\r" in line:
         return "a carriage return inside a line"
     return f"not a line of SDP: {_excerpt(line)}"
+
+
+def _read_attributes(lines: Iterable[str]) -> dict[str, list[str]]:
+    """Return the values of every ``a=`` line by its name; ``""`` for one without a value."""
+    found: dict[str, list[str]] = {}
+    for line in lines:
+        if line[0] == "a":
+            name, _, value = line[2:].partition(":")
+            if name in found:
+                found[name].append(value)
+            else:
+                found[name] = [value]
+    return found
+
+
+def _check_session(lines: Sequence[str]) -> None:
+    """``v=0``, ``o=`` and ``s=`` come first (RFC 8866 section 5), and there is a ``t=``."""
+    if len(lines) < 3 or lines[0] != "v=0" or not lines[2].startswith("s="):
+        raise SdpError("description does not start with v=0, o= and s=")
+    if not lines[1].startswith("o=") or not _ORIGIN.fullmatch(lines[1][2:]):
+        raise SdpError("malformed o= line")
+    if not any(line.startswith("t=") for line in lines):
+        raise SdpError("description has no t= line")
 
 
 def _is_utf8(text: str) -> bool:

@@ -29,7 +29,7 @@ from kaamos.rtc.capabilities import (
     find_codec,
 )
 from kaamos.rtc.numbering import NumberedCodec
-from kaamos.rtc.sdp import Direction, Media, SdpError, format_parameters
+from kaamos.rtc.sdp import Direction, Draft, Media, SdpError, format_parameters
 
 Mid = NewType("Mid", str)
 
@@ -393,12 +393,11 @@ class Section:
 
     def write(
         self, direction: Direction, playing: Playing | None, address: tuple[str, int], cname: str
-    ) -> Media:
+    ) -> Draft:
         """Return the section without its transport lines; ``address`` is the value of ``c=`` and the port."""
         numbers = (number for codec in self._codecs for number in (codec.payload_type, codec.rtx))
-        formats = [str(number) for number in numbers if number is not None]
-        media = Media(self.media_name, address[1], self.protocol, formats)
-        media.add_line(f"c={address[0]}")
+        formats = " ".join(str(number) for number in numbers if number is not None)
+        media = Draft(f"m={self.media_name} {address[1]} {self.protocol} {formats}", f"c={address[0]}")
         media.add("mid", self.mid)
         for extension, (number, way) in self._extensions.items():
             suffix = "" if way is Direction.SENDRECV else f"/{way.reversed}"
@@ -421,7 +420,7 @@ class Section:
                 media.add("ssrc", f"{ssrc} cname:{cname}")
         return media
 
-    def _write_codec(self, media: Media, codec: NumberedCodec) -> None:
+    def _write_codec(self, media: Draft, codec: NumberedCodec) -> None:
         """Append the lines of a codec and of its repeats."""
         number = codec.payload_type
         media.add("rtpmap", f"{number} {CODECS[codec.codec_id].rtpmap_text}")
@@ -435,10 +434,10 @@ class Section:
             media.add("rtpmap", f"{codec.rtx} {RTX.encoding}/{RTX.clock_rate}")
             media.add("fmtp", f"{codec.rtx} apt={number}")
 
-    def write_rejected(self) -> Media:
+    def write_rejected(self) -> Draft:
         """Return the section refused with port 0 (RFC 3264 section 6)."""
-        media = Media(self.media_name, 0, self.protocol, list(self._formats))
-        media.add_line("c=IN IP4 0.0.0.0")
+        formats = " ".join(self._formats)
+        media = Draft(f"m={self.media_name} 0 {self.protocol} {formats}", "c=IN IP4 0.0.0.0")
         if self.mid is not None:
             media.add("mid", self.mid)
         media.add("inactive")

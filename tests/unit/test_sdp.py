@@ -75,6 +75,77 @@ def test_random_damage_gives_nothing_but_sdp_errors() -> None:
         fuzz_one(bytes(data))
 
 
+# Lines of which sections differ in few: some that are a section's own, some that look like it, some for all.
+LINES = (
+    *(
+        "a=mid:0",
+        "a=mid:1",
+        "a=mid",
+        "a=midi:0",
+        "a=msid:s t",
+        "a=msid:s u",
+        "a=msid-semantic: WMS",
+        "b=AS:0",
+    ),
+    *("a=ssrc:1 cname:c", "a=ssrc:2 msid:s t", "a=ssrc-group:FID 1 2", "a=ssrcs:1", "a=ssrc", "a=sendonly"),
+    *("a=recvonly", "a=rtpmap:96 VP8/90000", "a=rtpmap:97 rtx/90000", "a=fmtp:97 apt=96", "a=rtcp-mux"),
+    *("a=rtcp-fb:96 nack", "a=extmap:4 urn:x", "a=extmap:4/recvonly urn:y", "a=setup:active", "i=a=mid:2"),
+)
+VIEWS = (
+    *(
+        "lines",
+        "media",
+        "port",
+        "protocol",
+        "formats",
+        "mid",
+        "payload_types",
+        "rtpmaps",
+        "fmtps",
+        "feedback",
+    ),
+    *("extmaps", "msid", "ssrcs", "ssrc_groups", "direction", "setup", "candidates"),
+)
+
+
+def views(media: Media) -> list[object]:
+    """All that a section says, with what is refused of it in its place."""
+    found: list[object] = [{name: media.all(name) for name in ("mid", "midi", "rtpmap", "ssrcs", "b")}]
+    for name in VIEWS:
+        try:
+            found.append(getattr(media, name))
+        except SdpError as error:
+            found.append(error.message)
+    return found
+
+
+@settings(max_examples=200, deadline=None, derandomize=True)
+@given(st.lists(st.lists(st.sampled_from(LINES), max_size=8), min_size=1, max_size=6), st.data())
+def test_sections_say_the_same_together_as_each_alone(sections: list[list[str]], data: st.DataObject) -> None:
+    sections += [data.draw(st.permutations(lines)) for lines in sections]
+    texts = ["\r\n".join(["m=video 9 UDP/TLS/RTP/SAVPF 96 97", *lines, ""]) for lines in sections]
+    together = Description.parse(HEAD + "".join(texts))
+    alone = [Description.parse(HEAD + text).media[0] for text in texts]
+    assert together.write() == HEAD + "".join(texts)
+    assert [views(media) for media in together.media] == [views(media) for media in alone]
+    terms = {media.terms.text: media.terms for media in together.media}
+    assert all(media.terms is terms[media.terms.text] for media in together.media)
+    assert [media.terms.text for media in together.media] == [media.terms.text for media in alone]
+
+
+def test_all_that_sections_have_in_common_is_kept_once() -> None:
+    own = [
+        f"a=mid:{i}\r\na=msid:s t{i}\r\na=ssrc-group:FID {i} {i + 9}\r\na=ssrc:{i} cname:c\r\n"
+        for i in (1, 2)
+    ]
+    head, shared = "m=video 9 UDP/TLS/RTP/SAVPF 96\r\n", "a=rtpmap:96 VP8/90000\r\n"
+    one, two, other = Description.parse(HEAD + "".join(head + text + shared for text in [*own, ""])).media
+    assert one.terms is two.terms is other.terms and (one.mid, two.mid, other.mid) == ("1", "2", None)
+    assert one.ssrcs == (1,) and two.ssrcs == (2,) and other.ssrcs == ()
+    (different,) = Description.parse(HEAD + head + own[0] + "a=sendonly\r\n" + shared).media
+    assert different.terms.text != one.terms.text
+
+
 @settings(max_examples=300, deadline=None, derandomize=True)
 @given(st.text())
 def test_any_text_is_taken_or_refused(text: str) -> None:
