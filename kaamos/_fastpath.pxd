@@ -60,7 +60,7 @@ cdef enum:
     MIN_REPEAT_US = 20000           # a packet is not repeated sooner, whatever the RTT
     TICK_US = 10000                 # how often timers are looked at
     PATH_LEASE_US = 2000000         # so long after its owner's last word a path is not given to another
-    RAISE_BURST = 400               # datagrams for Python that a peer may send at once (design 1.5) ...
+    RAISE_BURST = 400               # datagrams of a kind that a peer may hand to Python at once (design 1.5) ...
     RAISE_INTERVAL_US = 5000        # ... and one more each interval
     CODEC_INTERVAL_US = 100000      # so often Python is told what a publication sends, however often it changes
 
@@ -367,7 +367,7 @@ cdef struct Transport:
     void      *tx
     uint64_t   last_received_us   # stat
     uint64_t   next_report_us
-    uint64_t   raise_credit_us    # when the next datagram for Python would be paid for
+    uint64_t   raise_credit_us[2] # when the next datagram for Python would be paid for: STUN, DTLS
     uint64_t   rtt_us         # as any of its reports told, 0: unknown
     Twcc      *twcc           # NULL: nothing it sends asks for transport-wide feedback
     uint32_t   rrtr_ntp       # middle 32 bits of the newest receiver reference time (RFC 3611) ...

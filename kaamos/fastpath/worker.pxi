@@ -101,15 +101,17 @@ cdef DropReason worker_raise(WorkerCore *w, EventRing *ring, Transport *t, Datag
                              const uint8_t *data, size_t length) noexcept nogil:
     """Hand a datagram to the asyncio thread, within what one peer may cost it.
 
-    A bucket that holds RAISE_BURST datagrams and fills by one each RAISE_INTERVAL_US: a handshake
-    with all its checks takes a few dozen.
+    A bucket each for DTLS and STUN, which holds RAISE_BURST datagrams and fills by one each
+    RAISE_INTERVAL_US: a handshake with all its checks takes a few dozen, and who floods data
+    channels keeps its consent.
     """
     cdef EventHeader header
-    if t.raise_credit_us + RAISE_BURST * RAISE_INTERVAL_US < w.now_us:
-        t.raise_credit_us = w.now_us - RAISE_BURST * RAISE_INTERVAL_US
-    if t.raise_credit_us >= w.now_us:
+    cdef uint64_t *credit_us = &t.raise_credit_us[1 if kind == CLASS_DTLS else 0]
+    if credit_us[0] + RAISE_BURST * RAISE_INTERVAL_US < w.now_us:
+        credit_us[0] = w.now_us - RAISE_BURST * RAISE_INTERVAL_US
+    if credit_us[0] >= w.now_us:
         return DROP_RATE_LIMITED
-    t.raise_credit_us += RAISE_INTERVAL_US
+    credit_us[0] += RAISE_INTERVAL_US
     header.length = <uint32_t>length
     header.subject_id = t.id
     header.kind = EVENT_DTLS if kind == CLASS_DTLS else EVENT_STUN
