@@ -18,6 +18,9 @@ cdef enum:
     CONTROL_BYTES = 64        # one in6_pktinfo control message
     MIN_DATAGRAM = 8          # shorter than any STUN, DTLS, RTP or RTCP message
     TRAILER_BYTES = 20        # most that libsrtp appends: tag 16 and SRTCP index 4
+    # Most that a header may grow on its way: block header, mid, send time, a longer form of the five
+    # elements that are sent on, padding; and the number in front of an RTX payload.
+    ADDED_BYTES = 37          # 4 + (2 + MAX_MID) + (2 + 3) + 5 + 3 + 2
 
     MAX_PATHS = 32            # a transport: some interfaces against some addresses of ours, not any number of ports
     MAX_CODECS = 32           # codec ids are below this
@@ -96,6 +99,7 @@ cdef enum:                    # ExtensionKind: description.Extension
     EXT_REPAIRED_RID = 9
     EXTENSION_KINDS = 10
     FORWARDED_EXTENSIONS = 6  # kinds below this are sent on; the others are between one peer and us
+    SENT_EXTENSIONS = 7       # kinds below this may be in what we send
 
 cdef enum:                    # DropReason: every packet that goes no further increments exactly one
     DROP_NONE = 0
@@ -274,6 +278,7 @@ cdef struct Packet:
     uint16_t extensions_at    # offset of the first extension element, 0 when there is none
     uint16_t extensions_length
     bint     two_byte         # RFC 8285 section 4.3
+    bint     has_long         # an element that is sent on does not fit a one-byte header
     uint64_t ext_seq          # set by stream_receive
     bint     is_keyframe      # set by codec_is_keyframe
     uint8_t  codec            # codec id
@@ -445,7 +450,8 @@ cdef struct DownConfig:
     # What a subscriber negotiated for one slot; replaced whole.
     uint8_t  payload_types[MAX_CODECS]    # NO_CODEC: not negotiated
     uint8_t  rtx_payload_types[MAX_CODECS]    # NO_PAYLOAD_TYPE: no RTX
-    uint8_t  extension_ids[FORWARDED_EXTENSIONS]   # NO_EXTENSION: not negotiated
+    uint8_t  extension_ids[SENT_EXTENSIONS]   # NO_EXTENSION: not negotiated
+    uint8_t  allows_two_byte  # elements longer than 16 bytes may be sent (RFC 8285 section 4.3)
     uint8_t  mid_length
     uint8_t  mid[MAX_MID]
     uint8_t  cname_length

@@ -79,6 +79,7 @@ class Worker:
         rtx_ssrc: int = ...,
         first_rtx_seq: int = ...,
         rtx_payload_types: list[tuple[int, int]] = ...,
+        allows_two_byte: bool = ...,
     ) -> int: ...
     def update_downtrack(
         self,
@@ -88,6 +89,7 @@ class Worker:
         payload_types: list[tuple[int, int]],
         extensions: list[tuple[int, int]],
         rtx_payload_types: list[tuple[int, int]] = ...,
+        allows_two_byte: bool = ...,
     ) -> None: ...
     def connect(self, downtrack_id: int, uptrack_id: int) -> None: ...
     def disconnect(self, downtrack_id: int) -> None: ...
@@ -131,6 +133,8 @@ def rewrite_packet(
     timestamp: int,
     payload_type: int,
     repeat: int = 1,
+    allows_two_byte: bool = False,
+    now_us: int = 0,
 ) -> bytes | None: ...
 def is_keyframe(payload_format: int, payload: bytes) -> bool: ...
 def hmac_sha1_of(key: bytes, head: bytes, data: bytes) -> bytes: ...

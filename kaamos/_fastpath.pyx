@@ -34,6 +34,7 @@ DROP_NAMES = (
     "send_buffer_full", "send_error",
 )
 assert len(COUNTER_NAMES) == COUNTERS and len(DROP_NAMES) == DROP_REASONS
+assert RECV_BYTES + ADDED_BYTES + TRAILER_BYTES <= SLOT_BYTES
 
 include "fastpath/wire.pxi"        # datagram classes, RTP headers, sequence arithmetic
 include "fastpath/ring.pxi"        # command and event rings, hash tables

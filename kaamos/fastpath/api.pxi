@@ -344,11 +344,12 @@ cdef class Worker:
 
     def add_downtrack(self, uint32_t transport_id, bytes mid, bytes cname, bint is_video, uint32_t ssrc,
                       uint16_t first_seq, uint32_t first_timestamp, list payload_types, list extensions,
-                      bint has_nack, uint32_t rtx_ssrc=0, uint16_t first_rtx_seq=0, list rtx_payload_types=[]):
+                      bint has_nack, uint32_t rtx_ssrc=0, uint16_t first_rtx_seq=0, list rtx_payload_types=[],
+                      bint allows_two_byte=False):
         """Return the id of a new slot; it lives as long as its transport.
 
-        ``payload_types`` and ``rtx_payload_types``: (codec id, payload type); ``rtx_ssrc`` 0: no RTX.  ``first_seq`` is below 2**15, so that the
-        receiver cannot take the first wrap for reordering (RFC 3711 section 3.3.1).
+        ``payload_types`` and ``rtx_payload_types``: (codec id, payload type); ``rtx_ssrc`` 0: no RTX.
+        ``first_seq`` is below 2**15, so that the receiver cannot take the first wrap for reordering (RFC 3711 section 3.3.1).
         """
         cdef Transport *t = self.transport(transport_id)
         cdef DownConfig *config
@@ -356,7 +357,8 @@ cdef class Worker:
         self.need_room(1)
         if first_seq >= 1 << 15 or first_rtx_seq >= 1 << 15:
             raise ValueError("first numbers must be below 2**15")
-        config = make_down_config(mid, cname, payload_types, extensions, rtx_payload_types)
+        config = make_down_config(mid, cname, payload_types, extensions, rtx_payload_types, allows_two_byte,
+                                  has_nack and not rtx_ssrc)
         d = <DownTrack *>allocate(sizeof(DownTrack))
         if has_nack and not rtx_ssrc:
             d.history = <History *>allocate(sizeof(History))
@@ -377,12 +379,13 @@ cdef class Worker:
         return d.id
 
     def update_downtrack(self, uint32_t downtrack_id, bytes mid, bytes cname, list payload_types, list extensions,
-                         list rtx_payload_types=[]):
+                         list rtx_payload_types=[], bint allows_two_byte=False):
         """Replace what was negotiated for a slot."""
         cdef DownTrack *d = self.downtrack(downtrack_id)
         cdef DownConfig *config
         self.need_room(1)
-        config = make_down_config(mid, cname, payload_types, extensions, rtx_payload_types)
+        config = make_down_config(mid, cname, payload_types, extensions, rtx_payload_types, allows_two_byte,
+                                  d.history != NULL)
         self.push(CMD_UPDATE_DOWNTRACK, d, config, 0)
         self.retire(<void *><uintptr_t>self.configs[downtrack_id], None)
         self.configs[downtrack_id] = <uintptr_t>config

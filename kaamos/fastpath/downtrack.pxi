@@ -57,7 +57,7 @@ cdef DropReason downtrack_emit(WorkerCore *w, DownTrack *d, const Packet *p, uin
         if stored != NULL and stored.queued_us == w.now_us:
             send_flush(w)                # what it held may still wait in this batch
     q = &stored.bytes[0] if stored != NULL else send_slot(w)
-    length = rtp_write(q, p, d.config, with_mid, d.ssrc, out_seq, timestamp)
+    length = rtp_write(q, p, d.config, with_mid, d.ssrc, out_seq, timestamp, w.now_us)
     if not srtp_seal(w, t, q, &length):
         return DROP_PROTECT
     if stored != NULL:
@@ -95,7 +95,7 @@ cdef void downtrack_retransmit(WorkerCore *w, DownTrack *d, uint64_t out_seq) no
     q = send_slot(w)
     d.rtx_seq += 1
     length = rtx_write(q, &kept.packet, d.config, with_mid, d.rtx_ssrc, d.rtx_seq,
-                       kept.packet.timestamp + d.rewriter.timestamp_offset, out_seq)
+                       kept.packet.timestamp + d.rewriter.timestamp_offset, out_seq, w.now_us)
     if not srtp_seal(w, d.transport, q, &length):
         drop(w, DROP_PROTECT)
         return

@@ -58,7 +58,8 @@ def parse_packet(bytes data, list extensions, uint64_t repeat=1):
 
 
 def rewrite_packet(bytes data, list extensions_up, list extensions_down, bytes mid, bint with_mid, uint32_t ssrc,
-                   uint64_t out_seq, uint32_t timestamp, uint8_t payload_type, uint64_t repeat=1):
+                   uint64_t out_seq, uint32_t timestamp, uint8_t payload_type, uint64_t repeat=1,
+                   bint allows_two_byte=False, uint64_t now_us=0):
     """Return the packet as a subscriber gets it, before encryption; None when it does not parse."""
     cdef uint8_t slot[SLOT_BYTES]
     cdef uint8_t written[SLOT_BYTES]
@@ -73,11 +74,11 @@ def rewrite_packet(bytes data, list extensions_up, list extensions_down, bytes m
         return None
     packet_read_extensions(&p, kind_by_id)
     p.codec = 0
-    config = make_down_config(mid, b"", [(0, payload_type)], extensions_down, [])
+    config = make_down_config(mid, b"", [(0, payload_type)], extensions_down, [], allows_two_byte, False)
     with nogil:
         for i in range(repeat):
             length = rtp_write(written, &p, config, with_mid and config.extension_ids[EXT_MID] != NO_EXTENSION, ssrc,
-                               out_seq + i, timestamp)
+                               out_seq + i, timestamp, now_us)
     free(config)
     return PyBytes_FromStringAndSize(<char *>written, <Py_ssize_t>length)
 

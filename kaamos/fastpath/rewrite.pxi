@@ -94,45 +94,62 @@ cdef void rewriter_sent(Rewriter *r, uint64_t in_seq, uint64_t out_seq, uint32_t
     r.has_sent = True
 
 
-cdef inline size_t extension_write(uint8_t *q, size_t at, uint8_t identifier, const uint8_t *data,
-                                   size_t length) noexcept nogil:
-    """Append a one-byte-header element (RFC 8285 section 4.2); return the new end.
+cdef inline uint32_t abs_send_time(uint64_t now_us) noexcept nogil:
+    """Return the 24 bits of abs-send-time: seconds as 6.18 fixed point, of any steady clock."""
+    return <uint32_t>((now_us << 12) // 15625) & 0xFFFFFF      # 2**18 / 10**6
 
-    Precondition: ``identifier`` 1..14 and ``length`` 1..16.
+
+cdef inline size_t extension_write(uint8_t *q, size_t at, bint two_byte, uint8_t identifier, const uint8_t *data,
+                                   size_t length) noexcept nogil:
+    """Append an element with a one-byte or two-byte header (RFC 8285 sections 4.2 and 4.3); return the new end.
+
+    Precondition: ``identifier`` 1..14 and ``length`` 1..16, or with two bytes 1..255.
     """
-    q[at] = <uint8_t>(identifier << 4 | (length - 1))
+    if two_byte:
+        q[at] = identifier
+        q[at + 1] = <uint8_t>length
+        at += 1
+    else:
+        q[at] = <uint8_t>(identifier << 4 | (length - 1))
     memcpy(q + at + 1, data, length)
     return at + 1 + length
 
 
 cdef inline size_t rtp_write(uint8_t *q, const Packet *p, const DownConfig *c, bint with_mid, uint32_t ssrc,
-                             uint64_t out_seq, uint32_t timestamp) noexcept nogil:
+                             uint64_t out_seq, uint32_t timestamp, uint64_t now_us) noexcept nogil:
     """Write the packet as this subscriber gets it, without padding; return its length."""
-    cdef size_t at = rtp_write_header(q, p, c, with_mid, c.payload_types[p.codec], ssrc, out_seq, timestamp)
+    cdef size_t at = rtp_write_header(q, p, c, with_mid, c.payload_types[p.codec], ssrc, out_seq, timestamp, now_us)
     memcpy(q + at, p.data + p.payload_offset, p.payload_length)
     return at + p.payload_length
 
 
 cdef size_t rtx_write(uint8_t *q, const Packet *p, const DownConfig *c, bint with_mid, uint32_t ssrc,
-                      uint64_t rtx_seq, uint32_t timestamp, uint64_t original_seq) noexcept nogil:
+                      uint64_t rtx_seq, uint32_t timestamp, uint64_t original_seq, uint64_t now_us) noexcept nogil:
     """Write the packet as a retransmission (RFC 4588 section 4); return its length."""
-    cdef size_t at = rtp_write_header(q, p, c, with_mid, c.rtx_payload_types[p.codec], ssrc, rtx_seq, timestamp)
+    cdef size_t at = rtp_write_header(q, p, c, with_mid, c.rtx_payload_types[p.codec], ssrc, rtx_seq, timestamp,
+                                      now_us)
     wr16(q + at, <uint16_t>original_seq)
     memcpy(q + at + 2, p.data + p.payload_offset, p.payload_length)
     return at + 2 + p.payload_length
 
 
 cdef size_t rtp_write_header(uint8_t *q, const Packet *p, const DownConfig *c, bint with_mid, uint8_t payload_type,
-                             uint32_t ssrc, uint64_t out_seq, uint32_t timestamp) noexcept nogil:
+                             uint32_t ssrc, uint64_t out_seq, uint32_t timestamp, uint64_t now_us) noexcept nogil:
     """Write the header and its extensions; return their length.
 
-    Known extensions get the subscriber's ids, unknown ones are left out.  Precondition:
-    SLOT_BYTES at ``q``; the packet came from a receive slot, so the result fits.
+    Known extensions get the subscriber's ids, unknown ones are left out, and so is one that does not
+    fit the headers this subscriber takes.  abs-send-time is written anew, of ``now_us``.
+
+    Precondition: SLOT_BYTES at ``q``; the packet came from a receive slot.  The result fits, since an
+    element that is sent on takes as many bytes as it took there, or one more: at most RECV_BYTES and
+    ADDED_BYTES in all.
     """
     cdef size_t at = 12 + 4 * <size_t>p.csrc_count
     cdef size_t start = at + 4
     cdef size_t end = start
     cdef size_t size
+    cdef bint two_byte = p.has_long and c.allows_two_byte
+    cdef uint8_t send_time[3]
     cdef int kind
     q[0] = 0x80 | p.csrc_count
     q[1] = <uint8_t>(p.marker << 7) | payload_type
@@ -142,15 +159,19 @@ cdef size_t rtp_write_header(uint8_t *q, const Packet *p, const DownConfig *c, b
     if p.csrc_count:
         memcpy(q + 12, p.data + 12, 4 * <size_t>p.csrc_count)
     if with_mid:
-        end = extension_write(q, end, c.extension_ids[EXT_MID], c.mid, c.mid_length)
+        end = extension_write(q, end, two_byte, c.extension_ids[EXT_MID], c.mid, c.mid_length)
     for kind in range(EXT_MID + 1, FORWARDED_EXTENSIONS):
-        if p.ext_at[kind] and c.extension_ids[kind] != NO_EXTENSION and p.ext_length[kind] <= 16:
-            end = extension_write(q, end, c.extension_ids[kind], p.data + p.ext_at[kind], p.ext_length[kind])
+        if p.ext_at[kind] and c.extension_ids[kind] != NO_EXTENSION and (two_byte or p.ext_length[kind] <= 16):
+            end = extension_write(q, end, two_byte, c.extension_ids[kind], p.data + p.ext_at[kind], p.ext_length[kind])
+    if c.extension_ids[EXT_ABS_SEND_TIME] != NO_EXTENSION:
+        wr24(send_time, abs_send_time(now_us))
+        end = extension_write(q, end, two_byte, c.extension_ids[EXT_ABS_SEND_TIME], send_time, 3)
     if end > start:
         size = (end - start + 3) >> 2
         memset(q + end, 0, size * 4 - (end - start))
         q[0] |= 0x10
-        wr16(q + at, 0xBEDE)
+        wr16(q + at, 0x1000 if two_byte else 0xBEDE)
         wr16(q + at + 2, <uint16_t>size)
         at = start + size * 4
+    debug_assert(at + p.payload_length <= RECV_BYTES + ADDED_BYTES - 2)
     return at

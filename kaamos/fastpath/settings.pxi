@@ -65,7 +65,7 @@ cdef UpConfig *make_up_config(bytes mid, bint is_video, list payload_types, list
 
 
 cdef DownConfig *make_down_config(bytes mid, bytes cname, list payload_types, list extensions,
-                                  list rtx_payload_types) except NULL:
+                                  list rtx_payload_types, bint allows_two_byte, bint has_history) except NULL:
     """Return the settings of a slot; ValueError for numbers out of range."""
     cdef DownConfig *c = <DownConfig *>allocate(sizeof(DownConfig))
     memset(c.payload_types, NO_CODEC, MAX_CODECS)
@@ -81,13 +81,17 @@ cdef DownConfig *make_down_config(bytes mid, bytes cname, list payload_types, li
                 raise ValueError("payload type or codec id out of range")
             c.rtx_payload_types[<uint8_t>codec] = payload_type
         for kind, identifier in extensions:
-            if not 1 <= identifier <= 14 or not 0 <= kind < FORWARDED_EXTENSIONS:
+            if not 1 <= identifier <= 14 or not 0 <= kind < SENT_EXTENSIONS:
                 raise ValueError("extension out of range")
             c.extension_ids[<uint8_t>kind] = identifier
         if 0 < len(mid) <= MAX_MID:
             c.mid_length = <uint8_t>copy_bytes(c.mid, mid, MAX_MID)
         else:
             c.extension_ids[EXT_MID] = NO_EXTENSION
+        c.allows_two_byte = allows_two_byte
+        if has_history:
+            # The same bytes may be sent again (design 1.4): what was true when they left is not any more.
+            c.extension_ids[EXT_ABS_SEND_TIME] = NO_EXTENSION
     except BaseException:
         free(c)
         raise

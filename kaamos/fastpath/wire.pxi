@@ -86,6 +86,7 @@ cdef void packet_read_extensions(Packet *p, const uint8_t *kind_by_id) noexcept 
     cdef uint8_t kind
     cdef size_t size
     memset(p.ext_at, 0, sizeof(p.ext_at))
+    p.has_long = False
     while at < end:
         if p.data[at] == 0:
             at += 1
@@ -109,6 +110,8 @@ cdef void packet_read_extensions(Packet *p, const uint8_t *kind_by_id) noexcept 
             if kind < EXTENSION_KINDS and size > 0:
                 p.ext_at[kind] = <uint16_t>at
                 p.ext_length[kind] = <uint8_t>size
+                if size > 16 and kind < FORWARDED_EXTENSIONS:
+                    p.has_long = True
         at += size
 
 

@@ -120,3 +120,5 @@ class DownTrackConfig:
     # codec_id -> RTX payload type.  Empty: repeats are the stored ciphertext itself (design 1.4).
     rtx_payload_types: Mapping[int, int] = field(default_factory=dict)
     rtx_ssrc: int = 0  # for life, like ssrc; 0 where there is no RTX
+    # Header extensions longer than 16 bytes may be sent: both sides said a=extmap-allow-mixed (RFC 8285).
+    allows_two_byte: bool = False

@@ -418,6 +418,7 @@ class Engine:
                 config.rtx_ssrc if config.rtx_payload_types else 0,
                 secrets.randbits(15),
                 list(config.rtx_payload_types.items()),
+                config.allows_two_byte,
             )
         return DownTrackId(downtrack_id)
 
@@ -430,6 +431,7 @@ class Engine:
                 config.cname.encode(),
                 *_down_arguments(config),
                 list(config.rtx_payload_types.items()),
+                config.allows_two_byte,
             )
 
     def connect(self, downtrack_id: DownTrackId, uptrack_id: UpTrackId) -> None:

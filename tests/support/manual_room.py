@@ -107,13 +107,14 @@ class ManualRoom:
         nack: bool = False,
         transport_cc: bool = False,
         rtx_ssrcs: Iterable[tuple[int, int]] = (),
+        extensions: list[tuple[int, int]] | None = None,
     ) -> int:
         uptrack = self.worker.add_uptrack(
             peer.transport,
             mid,
             is_video,
             list(UP_TYPES if is_video else AUDIO_UP_TYPES),
-            list(UP_EXTENSIONS),
+            list(UP_EXTENSIONS if extensions is None else extensions),
             list(ssrcs),
             pli,
             fir,
@@ -139,6 +140,8 @@ class ManualRoom:
         has_nack: bool = True,
         rtx_ssrc: int = 0,
         first_rtx_seq: int = 500,
+        extensions: list[tuple[int, int]] | None = None,
+        allows_two_byte: bool = False,
     ) -> int:
         downtrack = self.worker.add_downtrack(
             peer.transport,
@@ -149,11 +152,12 @@ class ManualRoom:
             first_seq,
             first_timestamp,
             list(DOWN_TYPES if types is None else types),
-            list(DOWN_EXTENSIONS),
+            list(DOWN_EXTENSIONS if extensions is None else extensions),
             has_nack,
             rtx_ssrc,
             first_rtx_seq,
             list(RTX_DOWN_TYPES if rtx_ssrc else []),
+            allows_two_byte,
         )
         self.worker.connect(downtrack, uptrack)
         self.apply()

@@ -52,7 +52,7 @@ def rtp_packet(
 
 
 def read_rtp(data: bytes) -> Rtp:
-    """Return what a well-formed packet with one-byte extensions says; asserts that it is well-formed."""
+    """Return what a packet says, its extensions in either form; asserts that it is well-formed."""
     first, second, seq, timestamp, ssrc = unpack_from("!BBHII", data)
     assert first >> 6 == 2
     at = 12 + 4 * (first & 15)
@@ -60,16 +60,20 @@ def read_rtp(data: bytes) -> Rtp:
     extensions = {}
     if first & 0x10:
         profile, words = unpack_from("!HH", data, at)
-        assert profile == 0xBEDE
+        assert profile in (0xBEDE, 0x1000)
         at, end = at + 4, at + 4 + words * 4
         assert end <= len(data)
         while at < end:
             if data[at] == 0:
                 at += 1
                 continue
-            identifier, size = data[at] >> 4, (data[at] & 15) + 1
-            extensions[identifier] = data[at + 1 : at + 1 + size]
-            at += 1 + size
+            if profile == 0x1000:
+                identifier, size, at = data[at], data[at + 1], at + 2
+            else:
+                identifier, size, at = data[at] >> 4, (data[at] & 15) + 1, at + 1
+            assert identifier not in extensions
+            extensions[identifier] = data[at : at + size]
+            at += size
         assert at == end
     padding = data[-1] if first & 0x20 else 0
     return Rtp(
