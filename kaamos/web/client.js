@@ -1,21 +1,26 @@
-// The signaling protocol from a browser's side, without any page: join a room, publish a stream, receive tracks.
+// The signaling protocol from a browser's side, without any page: join a room, publish what we see, hear and show,
+// receive the others, and stay in the call whatever happens to the network.
 //
-// The server is the impolite side of perfect negotiation, this is the polite one. Own media goes out in sections
-// of its own (sendonly); whatever comes in is named by the `tracks` map of the server's descriptions.
+//   const client = new RoomClient("wss://example.org/ws/tea-time", "Ada");
+//   client.on("track", ({ user_id, kind, media }) => …);
+//   const stream = await navigator.mediaDevices.getUserMedia({ audio: true, video: true });
+//   for (const track of stream.getTracks()) await client.publish(track);
+//   await client.join();
+//   client.connect();
+
+import { MediaConnection } from "./media.js";
+
+/** @typedef {import("./media.js").Source} Source */
+/** @typedef {import("./media.js").TrackInfo} TrackInfo */
+/** @typedef {import("./media.js").RemoteTrack} RemoteTrack */
+/** @typedef {import("./media.js").CallStats} CallStats */
 
 /**
- * @typedef {object} TrackInfo        one entry of a `tracks` map
- * @property {string} user_id         who it comes from
- * @property {string} track           the server's id of the track
- * @property {"audio" | "video"} kind
- * @property {string} source          camera, microphone, screen_share or screen_share_audio
- * @property {{track: string, kind: "audio" | "video"}} [own]  our own track, where the section goes both ways
- *
  * @typedef {object} Participant
  * @property {string} user_id
  * @property {string} [name]
  * @property {string} [role]
- * @property {{track: string, muted: boolean}[]} [tracks]
+ * @property {{track: string, kind: "audio" | "video", source: Source, muted: boolean}[]} [tracks]
  *
  * @typedef {object} Message
  * @property {string} from       who says it
@@ -23,13 +28,16 @@
  * @property {any} payload
  * @property {string} timestamp  RFC 3339, by the server's clock
  *
- * @typedef {TrackInfo & {mid: string, media: MediaStreamTrack}} RemoteTrack
- *
  * @typedef {object} Ticket           what brings us back as ourselves, also after a reload
  * @property {string} user_id
  * @property {string} session
  * @property {string} token
  * @property {number} last_seq        of the last message that we handled
+ *
+ * @typedef {object} Refusal          what the server did not do, or this side could not (code CLIENT)
+ * @property {string} code
+ * @property {string} message
+ * @property {string} [track]         with UNSUPPORTED_MEDIA: what this browser cannot decode
  *
  * @typedef {object} Events
  * @property {{user_id: string, resumed: boolean}} joined  the server took us in, or back in
@@ -38,9 +46,11 @@
  * @property {RemoteTrack} track                            a track of somebody can be played
  * @property {RemoteTrack} trackended                       it is gone; a later one may reuse its mid
  * @property {{user_id: string, track: string, muted: boolean}} mute  a track, ours too, was muted or is no longer
+ * @property {{source: Source}} unpublished                 something of ours ended by itself: a shared screen, a camera
+ * @property {{user_id: string, level: number}[]} speakers  who speaks now, the loudest first
  * @property {Message} message                              somebody says something to us
  * @property {RTCPeerConnectionState} connection            state of the media connection
- * @property {{code: string, message: string}} error        the server refused something
+ * @property {Refusal} error                                the server refused something
  * @property {{code: number, reason: string}} closed        the call is over, whoever ended it
  *
  * @typedef {{type: string, seq: number, id?: string, from?: string, timestamp?: string, data?: any}} Frame
@@ -55,17 +65,26 @@ const RESTART_SPREAD_MS = 3000;
 const FIRST_DELAY_MS = 300;
 const LONGEST_DELAY_MS = 10_000;
 
+/** A socket whose network is gone says nothing for minutes; so it is asked. */
+const PING_INTERVAL_MS = 15_000;
+const PONG_WITHIN_MS = 5000;
+const CLOSE_SILENT = 4900; // ours, and never seen by the server
+
+/** Kinds of media, and what they are published as where nobody says. @type {["audio" | "video", Source][]} */
+const USUAL = [
+  ["audio", "microphone"],
+  ["video", "camera"],
+];
+
 export class RoomClient {
   /** @type {string} our id in the room, once joined */
   userId = "";
   /** @type {Map<string, Participant>} the others, by id */
   participants = new Map();
-  /** @type {Map<string, RemoteTrack>} what can be played now, by mid */
-  tracks = new Map();
   /** @type {Set<string>} tracks that are muted now, by the server's ids */
   mutedTracks = new Set();
-  /** @type {RTCPeerConnection | null} */
-  connection = null;
+  /** @type {Map<Source, MediaStreamTrack>} what we publish */
+  published = new Map();
   /** The call is over, and this object with it. */
   isClosed = false;
 
@@ -77,13 +96,15 @@ export class RoomClient {
   #handled = Promise.resolve();
   /** @type {RTCIceServer[]} */
   #iceServers = [];
-  #offers = 0;
-  /** @type {MediaStream | null} */
-  #published = null;
-  #isPublishing = false;
+  /** @type {MediaConnection | null} */
+  #media = null;
+  #connections = 0;
+  #isConnecting = false; // connect() was called: from then on there is a media connection
   #attempts = 0;
   #retry = 0;
-  /** @type {Map<string, "audio" | "video">} what we publish, by the server's ids */
+  #ping = 0;
+  #silence = 0;
+  /** @type {Map<string, Source>} what we publish, by the server's ids */
   #ownTracks = new Map();
 
   /**
@@ -96,6 +117,16 @@ export class RoomClient {
     this.name = name;
     /** @type {Ticket | null} */
     this.ticket = ticket;
+  }
+
+  /** The browser's connection under the call, null before `connect`. */
+  get connection() {
+    return this.#media?.pc ?? null;
+  }
+
+  /** What can be played now, by mid. @returns {Map<string, RemoteTrack>} */
+  get tracks() {
+    return this.#media?.tracks ?? new Map();
   }
 
   /**
@@ -118,6 +149,8 @@ export class RoomClient {
     for (const handler of this.#handlers.get(event) ?? []) handler(value);
   }
 
+  // --- joining and coming back -------------------------------------------------------
+
   /**
    * Open the socket and join; whenever the socket breaks, come back by ourselves. Resolves when the server has taken
    * us in; rejects when it did not.
@@ -125,6 +158,9 @@ export class RoomClient {
    */
   join() {
     this.#open();
+    globalThis.addEventListener?.("online", this.#networkChanged);
+    // Not every browser tells of a change; those that do not notice by the silence.
+    connectionInfo()?.addEventListener("change", this.#networkChanged);
     return new Promise((resolve, reject) => {
       this.on("joined", () => resolve());
       this.on("error", ({ message }) => reject(new Error(message)));
@@ -134,21 +170,58 @@ export class RoomClient {
 
   #open() {
     const socket = (this.#socket = new WebSocket(this.url));
-    socket.onopen = () => this.#ask(this.ticket !== null && this.ticket.session !== "");
+    socket.onopen = () => {
+      this.#ask(this.ticket !== null && this.ticket.session !== "");
+      this.#watch();
+    };
     socket.onmessage = (event) => {
+      clearTimeout(this.#silence);
       this.#handled = this.#handled
         .then(() => (socket === this.#socket ? this.#handle(event.data) : undefined))
         .catch((error) => this.#fail(error));
     };
-    socket.onclose = ({ code, reason }) => {
-      if (this.isClosed || socket !== this.#socket) return;
-      // What has come is handled first: it may say why.
-      this.#handled = this.#handled.then(() => {
-        if (FINAL_CODES.has(code)) this.#close(code, reason);
-        else this.#comeBack(code);
-      });
-    };
+    socket.onclose = ({ code, reason }) => this.#lost(socket, code, reason);
   }
+
+  /**
+   * @param {WebSocket} socket
+   * @param {number} code
+   * @param {string} reason
+   */
+  #lost(socket, code, reason) {
+    if (this.isClosed || socket !== this.#socket) return;
+    clearInterval(this.#ping);
+    clearTimeout(this.#silence);
+    // What has come is handled first: it may say why.
+    this.#handled = this.#handled.then(() => {
+      if (this.isClosed || socket !== this.#socket) return;
+      this.#socket = null;
+      if (FINAL_CODES.has(code)) this.#close(code, reason);
+      else this.#comeBack(code);
+    });
+  }
+
+  /** Ask now and then whether the server is still there. */
+  #watch() {
+    clearInterval(this.#ping);
+    this.#ping = setInterval(() => this.#probe(), PING_INTERVAL_MS);
+  }
+
+  #probe() {
+    const socket = this.#socket;
+    if (socket?.readyState !== WebSocket.OPEN) return;
+    this.#send("ping", {});
+    clearTimeout(this.#silence);
+    this.#silence = setTimeout(() => {
+      this.#lost(socket, CLOSE_SILENT, "the server is silent");
+      socket.close();
+    }, PONG_WITHIN_MS);
+  }
+
+  #networkChanged = () => {
+    this.#probe();
+    this.restartIce();
+  };
 
   /**
    * Ask to be let in, as whom we were if the server still knows us.
@@ -169,45 +242,91 @@ export class RoomClient {
     this.#retry = setTimeout(() => this.#open(), delay);
   }
 
-  /**
-   * Start the media connection. `stream` is what the others shall see and hear; without it, or for a kind that
-   * it lacks, we only receive.
-   * @param {MediaStream | null} stream
-   */
-  publish(stream) {
+  /** Leave the room; the server is told. */
+  leave() {
+    this.#send("leave", {});
+    this.#close(1000, "left");
+  }
+
+  // --- media -------------------------------------------------------------------------
+
+  /** Start the media connection, with what is published by now; from then on it is kept up. */
+  connect() {
     if (this.isClosed) return;
-    this.#published = stream;
-    this.#isPublishing = true;
-    this.#offers += 1; // an answer to an earlier connection is not for this one
-    const pc = (this.connection = new RTCPeerConnection({ iceServers: this.#iceServers, bundlePolicy: "max-bundle" }));
-    pc.onconnectionstatechange = () => this.#emit("connection", pc.connectionState);
-    pc.onnegotiationneeded = () => this.#offer(pc).catch((error) => this.#fail(error));
-    pc.onicecandidate = ({ candidate }) => this.#send("ice-candidate", candidate?.toJSON() ?? { candidate: "" });
-    for (const kind of ["audio", "video"]) {
-      const track = stream?.getTracks().find((track) => track.kind === kind);
-      if (stream && track) pc.addTransceiver(track, { direction: "sendonly", streams: [stream] });
-      else pc.addTransceiver(kind, { direction: "recvonly" });
+    this.#isConnecting = true;
+    this.#media?.close();
+    this.#ownTracks.clear();
+    this.#connections += 1;
+    const media = (this.#media = new MediaConnection(this.#iceServers, this.#listener(), this.#connections));
+    for (const [source, track] of this.published) media.publish(source, track).catch((error) => this.#fail(error));
+    const kinds = new Set([...this.published.values()].map(({ kind }) => kind));
+    media.receive(USUAL.map(([kind]) => kind).filter((kind) => !kinds.has(kind)));
+  }
+
+  /** @returns {import("./media.js").Listener} */
+  #listener() {
+    return {
+      send: (type, data, id) => this.#send(type, data, id),
+      started: (track) => this.#emit("track", track),
+      ended: (track) => this.#emit("trackended", track),
+      changed: (state) => this.#emit("connection", state),
+      owned: (own) => this.#learnOwn(own),
+      failed: (error) => this.#fail(error),
+    };
+  }
+
+  /**
+   * Send a track to the others as one of our sources; what was sent as that before is replaced, which costs nothing.
+   * @param {MediaStreamTrack} track
+   * @param {Source} [source]  camera or microphone where nobody says
+   */
+  async publish(track, source = track.kind === "audio" ? "microphone" : "camera") {
+    this.published.set(source, track);
+    track.addEventListener("ended", () => {
+      if (this.published.get(source) !== track) return;
+      this.unpublish(source).catch((error) => this.#fail(error));
+      this.#emit("unpublished", { source });
+    });
+    await this.#media?.publish(source, track);
+  }
+
+  /**
+   * Send nothing as this source any more. The track is the caller's, and goes on.
+   * @param {Source} source
+   */
+  async unpublish(source) {
+    if (this.published.delete(source)) await this.#media?.unpublish(source);
+  }
+
+  /**
+   * Ask the user for a screen, a window or a tab and show it to the others, with its sound if it has any. Rejects
+   * when the user would rather not. It ends by `stopSharing` or in the browser's own way; then `unpublished` tells.
+   */
+  async shareScreen() {
+    const stream = await navigator.mediaDevices.getDisplayMedia({ video: true, audio: true });
+    for (const track of stream.getTracks()) {
+      if (track.kind === "video") track.contentHint = "detail"; // letters shall stay sharp
+      await this.publish(track, track.kind === "video" ? "screen_share" : "screen_share_audio");
+    }
+  }
+
+  async stopSharing() {
+    for (const source of /** @type {Source[]} */ (["screen_share", "screen_share_audio"])) {
+      this.published.get(source)?.stop();
+      await this.unpublish(source);
     }
   }
 
   /**
-   * Say something to one participant, or to all others.
-   * @param {unknown} payload  anything that is JSON
-   * @param {string} [to]      a participant's id
-   */
-  say(payload, to) {
-    this.#send("message", { payload, to });
-  }
-
-  /**
-   * Mute or unmute what we publish of one kind, and tell the others: the track goes on as silence or as black.
-   * @param {"audio" | "video"} kind
+   * Mute or unmute what we publish as a source, and tell the others: the track goes on as silence or as black.
+   * @param {Source} source
    * @param {boolean} isEnabled
    */
-  setEnabled(kind, isEnabled) {
-    this.#enable(kind, isEnabled);
-    for (const [track, ownKind] of this.#ownTracks) {
-      if (ownKind === kind) this.mute(track, !isEnabled);
+  setEnabled(source, isEnabled) {
+    const media = this.published.get(source);
+    if (media) media.enabled = isEnabled;
+    for (const [track, ownSource] of this.#ownTracks) {
+      if (ownSource === source) this.mute(track, !isEnabled);
     }
   }
 
@@ -221,30 +340,51 @@ export class RoomClient {
   }
 
   /**
-   * Whether what we receive of one kind of somebody is muted by them or by a host.
+   * Whether what we receive of a source of somebody is muted by them or by a host.
    * @param {string} userId
-   * @param {"audio" | "video"} kind
+   * @param {Source} source
    */
-  isMuted(userId, kind) {
-    const tracks = [...this.tracks.values()].filter((track) => track.user_id === userId && track.kind === kind);
+  isMuted(userId, source) {
+    const tracks = [...this.tracks.values()].filter((track) => track.user_id === userId && track.source === source);
     return tracks.length > 0 && tracks.every(({ track }) => this.mutedTracks.has(track));
   }
 
   /**
-   * @param {"audio" | "video"} kind
-   * @param {boolean} isEnabled
+   * Ask for people or tracks before all others: where not everybody can be shown, these are.
+   * @param {{participants?: string[], tracks?: string[]}} wanted  ids
    */
-  #enable(kind, isEnabled) {
-    for (const track of this.#published?.getTracks() ?? []) {
-      if (track.kind === kind) track.enabled = isEnabled;
-    }
+  subscribe(wanted) {
+    this.#send("subscribe", wanted);
   }
 
-  /** Leave the room; the server is told. */
-  leave() {
-    this.#send("leave", {});
-    this.#close(1000, "left");
+  /**
+   * Receive people or tracks no more, until they are subscribed to again.
+   * @param {{participants?: string[], tracks?: string[]}} unwanted  ids
+   */
+  unsubscribe(unwanted) {
+    this.#send("unsubscribe", unwanted);
   }
+
+  /**
+   * Say something to one participant, or to all others.
+   * @param {unknown} payload  anything that is JSON
+   * @param {string} [to]      a participant's id
+   */
+  say(payload, to) {
+    this.#send("message", { payload, to });
+  }
+
+  /** Look for a new path to the server; done by itself when the network changes or falls silent. */
+  restartIce() {
+    this.#media?.restartIce();
+  }
+
+  /** How the call goes: what flows, how fast, and what is lost. @returns {Promise<CallStats>} */
+  async stats() {
+    return (await this.#media?.stats()) ?? { rtt_ms: 0, isRelayed: false, tracks: [] };
+  }
+
+  // --- messages ----------------------------------------------------------------------
 
   /**
    * @param {string} type
@@ -254,15 +394,6 @@ export class RoomClient {
   #send(type, data, id) {
     if (this.#socket?.readyState !== WebSocket.OPEN) return;
     this.#socket.send(JSON.stringify(id === undefined ? { type, data } : { type, id, data }));
-  }
-
-  /** @param {RTCPeerConnection} pc */
-  async #offer(pc) {
-    await pc.setLocalDescription();
-    // The server's offer may have come in between and rolled ours back; the browser asks again later then.
-    if (pc.localDescription?.type !== "offer") return;
-    this.#offers += 1;
-    this.#send("offer", { type: "offer", sdp: pc.localDescription.sdp }, `c${this.#offers}`);
   }
 
   /** @param {string} text */
@@ -291,28 +422,62 @@ export class RoomClient {
       case "mute":
         this.#mute(data);
         break;
+      case "speakers":
+        this.#emit("speakers", data.speakers);
+        break;
       case "message":
         this.#emit("message", { from, timestamp, ...data });
         break;
       case "offer":
       case "answer":
-        await this.#describe(type, data, id);
+        await this.#media?.describe(type, data, id);
+        break;
+      case "slots":
+        this.#media?.fill(this.#described(data.slots));
         break;
       case "ice-candidate":
-        // A browser without that candidate's family refuses it; the others in the description still stand.
-        await this.connection?.addIceCandidate(data).catch(() => {});
+        await this.#media?.addCandidate(data);
         break;
       case "error":
-        // GLARE and STALE_NEGOTIATION are part of the exchange: the browser has rolled back or will offer again.
-        if (data.code === "RESUME_FAILED") {
-          if (this.ticket) this.ticket.session = "";
-          this.#ask(false);
-        } else if (data.code === "DUPLICATE_IDENTITY" && this.ticket) {
-          this.ticket = null; // our old self is still there; it will be gone soon
-          this.#ask(false);
-        } else if (data.code !== "GLARE" && data.code !== "STALE_NEGOTIATION") this.#emit("error", data);
+        await this.#refused(data, id ?? "");
         break;
     }
+  }
+
+  /**
+   * @param {Refusal} refusal
+   * @param {string} id  of what was refused
+   */
+  async #refused(refusal, id) {
+    switch (refusal.code) {
+      case "RESUME_FAILED":
+        if (this.ticket) this.ticket.session = "";
+        return this.#ask(false);
+      case "DUPLICATE_IDENTITY":
+        if (!this.ticket) break;
+        this.ticket = null; // our old self is still there; it will be gone soon
+        return this.#ask(false);
+      case "GLARE": // parts of the exchange: the browser has rolled back or will offer again
+      case "STALE_NEGOTIATION":
+        return;
+    }
+    await this.#media?.refused(id);
+    this.#emit("error", refusal);
+  }
+
+  /**
+   * What a `slots` message names, as the map of a description would tell it.
+   * @param {Record<string, {user_id: string, track: string} | null>} slots
+   */
+  #described(slots) {
+    /** @type {Record<string, any>} */
+    const described = {};
+    for (const [mid, slot] of Object.entries(slots)) {
+      const person = slot && this.participants.get(slot.user_id);
+      const told = person && person.tracks?.find(({ track }) => track === slot.track);
+      described[mid] = slot && { source: told?.source, ...slot };
+    }
+    return described;
   }
 
   /**
@@ -324,36 +489,32 @@ export class RoomClient {
     this.ticket = { user_id: data.user_id, session: data.session, token: data.resume_token, last_seq: seq };
     this.#iceServers = data.ice_servers ?? [];
     this.#attempts = 0;
-    const pc = this.connection;
-    if (this.#isPublishing && !data.resumed) {
-      // We are somebody new to the server: nothing of the old media connection is left there.
-      this.#forgetTracks();
-      pc?.close();
-      this.#emit("joined", data);
-      this.publish(this.#published);
-      return;
-    }
     this.#emit("joined", data);
-    if (pc?.signalingState === "have-local-offer") {
-      // Its answer is lost. The browser would also ask again by itself, but not every one at once.
-      await pc.setLocalDescription({ type: "rollback" });
-      await this.#offer(pc);
-    }
-  }
-
-  #forgetTracks() {
-    for (const track of this.tracks.values()) this.#emit("trackended", track);
-    this.tracks.clear();
-    this.#ownTracks.clear();
+    if (!this.#isConnecting) return;
+    // Somebody new to the server has nothing of the old media connection there. Else an offer may be lost.
+    if (!data.resumed) this.connect();
+    else await this.#media?.offerAgain();
   }
 
   /** @param {{user_id: string, track: string, muted: boolean}} data */
   #mute(data) {
     if (data.muted) this.mutedTracks.add(data.track);
     else this.mutedTracks.delete(data.track);
-    const kind = this.#ownTracks.get(data.track);
-    if (kind) this.#enable(kind, !data.muted); // perhaps a host did it
+    const media = this.published.get(this.#ownTracks.get(data.track) ?? "camera");
+    if (media && this.#ownTracks.has(data.track)) media.enabled = !data.muted; // perhaps a host did it
     this.#emit("mute", data);
+  }
+
+  /**
+   * Learn the server's ids of what we publish; what was switched off before it had one is told now.
+   * @param {Map<string, Source>} own
+   */
+  #learnOwn(own) {
+    const known = this.#ownTracks;
+    this.#ownTracks = own;
+    for (const [track, source] of own) {
+      if (!known.has(track) && this.published.get(source)?.enabled === false) this.mute(track, true);
+    }
   }
 
   /** @param {Participant} person */
@@ -366,61 +527,6 @@ export class RoomClient {
 
   #announce() {
     this.#emit("participants", [...this.participants.values()]);
-  }
-
-  /**
-   * Take a description of the server in, answer an offer, and tell which tracks came and went.
-   * @param {"offer" | "answer"} type
-   * @param {{sdp: string, tracks?: Record<string, TrackInfo>}} data
-   * @param {string | undefined} id
-   */
-  async #describe(type, data, id) {
-    const pc = this.connection;
-    if (!pc) return;
-    if (type === "answer" && (pc.signalingState !== "have-local-offer" || id !== `c${this.#offers}`)) return;
-    await pc.setRemoteDescription({ type, sdp: data.sdp });
-    if (type === "offer") {
-      await pc.setLocalDescription();
-      this.#send("answer", { type: "answer", sdp: pc.localDescription?.sdp }, id);
-    }
-    this.#place(pc, data.tracks ?? {});
-  }
-
-  /**
-   * @param {RTCPeerConnection} pc
-   * @param {Record<string, TrackInfo>} named
-   */
-  #place(pc, named) {
-    this.#placeOwn(named);
-    for (const [mid, old] of this.tracks) {
-      if (named[mid]?.track === old.track) continue;
-      this.tracks.delete(mid);
-      this.#emit("trackended", old);
-    }
-    for (const { mid, receiver, currentDirection } of pc.getTransceivers()) {
-      // The map names our own sections too; those only send.
-      const info = mid !== null && currentDirection === "recvonly" ? named[mid] : undefined;
-      if (mid === null || !info || this.tracks.has(mid)) continue;
-      const track = { ...info, mid, media: receiver.track };
-      this.tracks.set(mid, track);
-      this.#emit("track", track);
-    }
-  }
-
-  /**
-   * Learn the server's ids of what we publish; what was switched off before it had one is told now.
-   * @param {Record<string, TrackInfo>} named
-   */
-  #placeOwn(named) {
-    const known = this.#ownTracks;
-    this.#ownTracks = new Map();
-    for (const info of Object.values(named)) {
-      const own = info.user_id === this.userId ? info : info.own;
-      if (!own) continue;
-      this.#ownTracks.set(own.track, own.kind);
-      const media = this.#published?.getTracks().find(({ kind }) => kind === own.kind);
-      if (!known.has(own.track) && media?.enabled === false) this.mute(own.track, true);
-    }
   }
 
   /** @param {unknown} error  something that this side could not do */
@@ -439,8 +545,17 @@ export class RoomClient {
     this.isClosed = true;
     this.ticket = null;
     clearTimeout(this.#retry);
+    clearTimeout(this.#silence);
+    clearInterval(this.#ping);
+    globalThis.removeEventListener?.("online", this.#networkChanged);
+    connectionInfo()?.removeEventListener("change", this.#networkChanged);
     this.#socket?.close(1000);
-    this.connection?.close();
+    this.#media?.close();
     this.#emit("closed", { code, reason });
   }
+}
+
+/** What some browsers tell of the network under them. @returns {EventTarget | undefined} */
+function connectionInfo() {
+  return /** @type {any} */ (globalThis.navigator)?.connection;
 }

@@ -28,10 +28,10 @@ FLAGS = [
         "--disable-breakpad",
         "--no-pings",
     ),
-    *("--use-fake-device-for-media-stream=fps=30,device-count=2", "--use-fake-ui-for-media-stream"),
+    *("--use-fake-device-for-media-stream=fps=30,device-count=3", "--use-fake-ui-for-media-stream"),
     *("--autoplay-policy=no-user-gesture-required", "--mute-audio", "--allow-loopback-in-peer-connection"),
     *("--disable-backgrounding-occluded-windows", "--disable-renderer-backgrounding"),
-    "--disable-background-timer-throttling",
+    *("--disable-background-timer-throttling", "--auto-accept-this-tab-capture"),
     # Every name but loopback fails inside the browser: nothing leaves the machine.
     "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1 , EXCLUDE localhost",
     f"--disable-features={DISABLED_FEATURES}",
@@ -41,7 +41,8 @@ FLAGS = [
 SMALL_CAMERA = """(() => {
   const original = MediaDevices.prototype.getUserMedia;
   MediaDevices.prototype.getUserMedia = function (wanted) {
-    const video = { width: { exact: %d }, height: { exact: %d }, frameRate: { ideal: 15 } };
+    const { deviceId } = wanted.video ?? {};
+    const video = { deviceId, width: { exact: %d }, height: { exact: %d }, frameRate: { ideal: 15 } };
     return original.call(this, wanted.video ? { ...wanted, video } : wanted);
   };
 })()"""
@@ -57,6 +58,14 @@ KEEP_SOCKETS = """(() => {
     }
   };
 })()"""
+
+# Lets getDisplayMedia show the page's own tab, which the flag above accepts for the user.
+SHARE_THIS_TAB = """(() => {
+  const original = MediaDevices.prototype.getDisplayMedia;
+  MediaDevices.prototype.getDisplayMedia = function (wanted) {
+    return original.call(this, { ...wanted, preferCurrentTab: true });
+  };
+})();"""
 
 NO_DEVICES = """
   MediaDevices.prototype.getUserMedia = async () => { throw new DOMException("none here", "NotFoundError"); };
