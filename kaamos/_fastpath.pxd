@@ -401,6 +401,7 @@ cdef struct UpTrack:
     UpConfig  *config
     Stream    *active         # the SSRC whose packets are forwarded
     DownTrack *downtracks     # who receives it, linked through next_subscriber
+    DownTrack *waiting        # who will from its next key frame on, linked through next_waiting
     Repair    *repair         # NULL: audio
     uint64_t   keyframe_asked_us
     uint32_t   id
@@ -461,8 +462,11 @@ cdef struct DownTrack:
     DownTrack *next           # transport's list
     DownTrack *next_subscriber
     DownTrack *previous_subscriber
+    DownTrack *next_waiting
+    DownTrack *previous_waiting
     Transport *transport
-    UpTrack   *source         # NULL: idle
+    UpTrack   *source         # what plays; NULL: idle
+    UpTrack   *pending        # what takes its place at a key frame of its own; NULL: nothing
     DownConfig *config
     History   *history        # NULL: the peer sends no NACK here, or has RTX
     uint32_t   ssrc

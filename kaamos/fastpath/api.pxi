@@ -391,7 +391,7 @@ cdef class Worker:
         self.configs[downtrack_id] = <uintptr_t>config
 
     def connect(self, uint32_t downtrack_id, uint32_t uptrack_id):
-        """Let the slot play the publication, video from its next key frame, which is asked for."""
+        """Let the slot play the publication: audio at once, video from its next key frame, which is asked for."""
         cdef DownTrack *d = self.downtrack(downtrack_id)
         cdef UpTrack *u = self.uptrack(uptrack_id)
         self.need_room(1)

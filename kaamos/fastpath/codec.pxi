@@ -23,9 +23,13 @@ cdef bint vp8_is_keyframe(const uint8_t *data, size_t length) noexcept nogil:
     return at < length and data[at] & 1 == 0
 
 
-cdef inline bint h264_starts_keyframe(uint8_t nal_type) noexcept nogil:
-    """IDR, or SPS: some senders put the parameter sets alone first (RFC 6184)."""
-    return nal_type == 5 or nal_type == 7
+cdef inline bint h264_starts_keyframe(uint8_t nal_type, const uint8_t *body, size_t length) noexcept nogil:
+    """SPS, which some senders put alone first, or the first slice of an IDR picture (RFC 6184).
+
+    A slice begins with first_mb_in_slice, ue(v): 0 is a single 1 bit.  ``body`` is what follows the
+    NAL unit's header.
+    """
+    return nal_type == 7 or (nal_type == 5 and length >= 1 and body[0] & 0x80 != 0)
 
 
 cdef bint h264_is_keyframe(const uint8_t *data, size_t length) noexcept nogil:
@@ -37,17 +41,17 @@ cdef bint h264_is_keyframe(const uint8_t *data, size_t length) noexcept nogil:
         return False
     kind = data[0] & 31
     if kind == 28:                           # FU-A: its first fragment
-        return length >= 2 and data[1] & 0x80 != 0 and h264_starts_keyframe(data[1] & 31)
+        return length >= 2 and data[1] & 0x80 != 0 and h264_starts_keyframe(data[1] & 31, data + 2, length - 2)
     if kind == 24:                           # STAP-A: any unit in it
         while at + 2 < length:
             size = rd16(data + at)
             if size == 0 or size > length - at - 2:
                 return False
-            if h264_starts_keyframe(data[at + 2] & 31):
+            if h264_starts_keyframe(data[at + 2] & 31, data + at + 3, size - 1):
                 return True
             at += 2 + size
         return False
-    return h264_starts_keyframe(kind)
+    return h264_starts_keyframe(kind, data + 1, length - 1)
 
 
 cdef bint vp9_is_keyframe(const uint8_t *data, size_t length) noexcept nogil:

@@ -150,7 +150,7 @@ cdef void downtrack_attach(DownTrack *d, UpTrack *u) noexcept nogil:
 
 
 cdef void downtrack_detach(DownTrack *d) noexcept nogil:
-    """Make the DownTrack idle; numbering stays where it is (design 1.4)."""
+    """Play nothing; numbering stays where it is (design 1.4), and so does what waits."""
     if d.source == NULL:
         return
     if d.previous_subscriber != NULL:
@@ -162,3 +162,67 @@ cdef void downtrack_detach(DownTrack *d) noexcept nogil:
     d.source = NULL
     d.next_subscriber = NULL
     d.previous_subscriber = NULL
+
+
+cdef void downtrack_await(DownTrack *d, UpTrack *u) noexcept nogil:
+    """Let ``u`` take over at its next key frame.  Precondition: nothing else waits here."""
+    d.pending = u
+    d.previous_waiting = NULL
+    d.next_waiting = u.waiting
+    if u.waiting != NULL:
+        u.waiting.previous_waiting = d
+    u.waiting = d
+
+
+cdef void downtrack_forgo(DownTrack *d) noexcept nogil:
+    """Wait for no other source any more."""
+    if d.pending == NULL:
+        return
+    if d.previous_waiting != NULL:
+        d.previous_waiting.next_waiting = d.next_waiting
+    else:
+        d.pending.waiting = d.next_waiting
+    if d.next_waiting != NULL:
+        d.next_waiting.previous_waiting = d.previous_waiting
+    d.pending = NULL
+    d.next_waiting = NULL
+    d.previous_waiting = NULL
+
+
+cdef void downtrack_connect(DownTrack *d, UpTrack *u) noexcept nogil:
+    """Change the source: a picture that plays goes on until the new one can start, all else ends at once."""
+    downtrack_forgo(d)
+    if d.source == u:
+        return
+    if d.is_video and d.source != NULL and not d.is_switching:
+        downtrack_await(d, u)
+    else:
+        downtrack_detach(d)
+        downtrack_attach(d, u)
+
+
+cdef void uptrack_relieve(UpTrack *u, const Packet *p) noexcept nogil:
+    """Let those who wait for ``u`` have it from this key frame on; ask for one if it is none.
+
+    Who cannot decode the codec goes on with what it has.
+    """
+    cdef DownTrack *d = u.waiting
+    cdef DownTrack *following
+    while d != NULL:
+        following = d.next_waiting
+        if p.payload_length and d.config.payload_types[p.codec] != NO_CODEC:
+            if p.is_keyframe:
+                downtrack_forgo(d)
+                downtrack_detach(d)
+                downtrack_attach(d, u)
+            else:
+                u.wants_keyframe = True
+        d = following
+
+
+cdef void uptrack_abandon(UpTrack *u) noexcept nogil:
+    """Let nobody play ``u`` or wait for it; a slot that plays something else goes on with that."""
+    while u.downtracks != NULL:
+        downtrack_detach(u.downtracks)
+    while u.waiting != NULL:
+        downtrack_forgo(u.waiting)

@@ -41,7 +41,7 @@ cdef void rtcp_ask_keyframe(WorkerCore *w, UpTrack *u) noexcept nogil:
     cdef size_t length
     if not u.wants_keyframe or t.selected == NULL or t.tx == NULL:
         return
-    if u.downtracks == NULL or not (u.config.has_pli or u.config.has_fir):
+    if (u.downtracks == NULL and u.waiting == NULL) or not (u.config.has_pli or u.config.has_fir):
         u.wants_keyframe = False
         return
     if w.now_us - u.keyframe_asked_us < KEYFRAME_INTERVAL_US:
@@ -81,7 +81,7 @@ cdef void rtcp_ask_repair(WorkerCore *w, UpTrack *u) noexcept nogil:
     cdef uint16_t mask
     cdef uint8_t *q
     cdef size_t at
-    if u.repair.missing_count == 0 or u.downtracks == NULL or not u.config.has_nack:
+    if u.repair.missing_count == 0 or (u.downtracks == NULL and u.waiting == NULL) or not u.config.has_nack:
         return
     count = missing_due(u.repair, w.now_us, t.rtt_us if t.rtt_us else UNKNOWN_RTT_US, due)
     if count == 0:

@@ -82,6 +82,8 @@ cdef DropReason worker_forward(WorkerCore *w, Transport *t, uint8_t *data, size_
     if p.is_keyframe and u.config.is_video:
         u.wants_keyframe = False
         counter_add(&u.keyframes, 1)
+    if u.waiting != NULL:
+        uptrack_relieve(u, &p)
     d = u.downtracks
     while d != NULL:
         following = d.next_subscriber
@@ -227,10 +229,10 @@ cdef void transport_unlink(WorkerCore *w, Transport *t) noexcept nogil:
     rtcp_say_bye(w, t)
     send_flush(w)       # queued datagrams point into paths and histories that will be freed
     while u != NULL:
-        while u.downtracks != NULL:
-            downtrack_detach(u.downtracks)
+        uptrack_abandon(u)
         u = u.next
     while d != NULL:
+        downtrack_forgo(d)
         downtrack_detach(d)
         d = d.next
     table_remove(&w.ufrags, hash_bytes(t.ufrag, t.ufrag_length, w.hash_seed), t)
@@ -243,12 +245,11 @@ cdef void transport_unlink(WorkerCore *w, Transport *t) noexcept nogil:
 
 
 cdef void uptrack_unlink(WorkerCore *w, UpTrack *u) noexcept nogil:
-    """Take a publication out: subscribers become idle, its SSRCs belong to nobody."""
+    """Take a publication out: nobody receives it, its SSRCs belong to nobody."""
     cdef Transport *t = u.transport
     cdef UpTrack **link = &t.uptracks
     cdef uint32_t i
-    while u.downtracks != NULL:
-        downtrack_detach(u.downtracks)
+    uptrack_abandon(u)
     while link[0] != u:
         link = &link[0].next
     link[0] = u.next
@@ -265,12 +266,13 @@ cdef void worker_apply(WorkerCore *w, const Command *c) noexcept nogil:
     cdef DownTrack *d = <DownTrack *>c.subject
     cdef Path *path = <Path *>c.subject
     if c.kind == CMD_CONNECT:
-        downtrack_detach(d)
-        downtrack_attach(d, <UpTrack *>c.object)
-        if d.is_video:
-            d.source.wants_keyframe = True
-            rtcp_ask_keyframe(w, d.source)
+        u = <UpTrack *>c.object
+        downtrack_connect(d, u)
+        if d.is_video and (d.pending == u or d.is_switching):
+            u.wants_keyframe = True
+            rtcp_ask_keyframe(w, u)
     elif c.kind == CMD_DISCONNECT:
+        downtrack_forgo(d)
         downtrack_detach(d)
     elif c.kind == CMD_BIND:
         table_insert(&w.paths, path_hash(path, w.hash_seed), path)

@@ -435,7 +435,11 @@ class Engine:
             )
 
     def connect(self, downtrack_id: DownTrackId, uptrack_id: UpTrackId) -> None:
-        """Let a slot play a publication, video from its next key frame (which is asked for)."""
+        """Let a slot play a publication: audio at once, video from its next key frame (which is asked for).
+
+        Until that key frame a picture that already plays goes on.  The last call counts: another one before
+        the change replaces it, with what plays it takes it back, and :meth:`disconnect` ends both.
+        """
         with self._native() as worker:
             worker.connect(downtrack_id, uptrack_id)
 

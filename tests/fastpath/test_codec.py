@@ -50,18 +50,23 @@ SPS, PPS, IDR, SLICE, SEI, AUD = b"\x67\x42", b"\x68\xce", b"\x65\x88", b"\x41\x
     [
         (SPS, True),
         (IDR, True),
-        (b"\x05", True),
+        (b"\x65\x40", False),  # first_mb_in_slice is 1: a further slice of the picture
+        (b"\x05", False),
         (PPS, False),
         (SLICE, False),
         (SEI, False),
         (stap(SPS, PPS), True),
         (stap(AUD, SEI, SPS, PPS, IDR), True),
         (stap(SEI, SLICE), False),
+        (stap(b"\x65\x40", b"\x65\x20"), False),
+        (stap(b"\x65", SPS), True),
         (stap(PPS), False),
         (stap(), False),
         (b"\x78\x00\x00" + SPS, False),  # a unit of length zero
         (b"\x78\x00\x09" + SPS, False),  # a unit longer than the packet
-        (b"\x7c\x85\x00", True),  # FU-A, start of an IDR
+        (b"\x7c\x85\x88", True),  # FU-A, start of an IDR
+        (b"\x7c\x85\x40", False),  # of its second slice
+        (b"\x7c\x85", False),
         (b"\x7c\x87\x00", True),
         (b"\x7c\x05\x00", False),  # its middle
         (b"\x7c\x45\x00", False),  # its end
@@ -71,7 +76,7 @@ SPS, PPS, IDR, SLICE, SEI, AUD = b"\x67\x42", b"\x68\xce", b"\x65\x88", b"\x41\x
         (b"", False),
     ],
 )
-def test_h264_starts_at_sps_or_idr(payload: bytes, starts: bool) -> None:
+def test_h264_starts_at_sps_or_the_first_slice_of_an_idr_picture(payload: bytes, starts: bool) -> None:
     assert is_keyframe(PayloadFormat.H264, payload) is starts
 
 

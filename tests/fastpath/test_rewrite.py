@@ -373,17 +373,19 @@ def test_a_change_of_source_goes_on_in_number_and_time() -> None:
         room.send(ada, delta(60_001, timestamp=3005))
         room.worker.connect(downtrack, bob_video)
         room.apply()
-        room.now_us += 100_000
         room.send(bob, delta(6, ssrc=0x9999, timestamp=0xFFFFFFFF))  # no key frame yet
-        room.send(ada, delta(60_002, timestamp=6005))  # no longer wanted
+        room.send(ada, delta(60_002, timestamp=6005))  # so the old picture goes on
+        room.now_us += 100_000
         room.send(bob, keyframe(7, ssrc=0x9999, timestamp=0xFFFFFFFF))
+        room.send(ada, delta(60_003, timestamp=9005))  # no longer wanted
         room.send(bob, delta(8, ssrc=0x9999, timestamp=2999))
         got = grace.media()
         assert [(p.seq, p.timestamp, p.ssrc) for p in got] == [
             (1000, 5000, 0x777),
             (1001, 8000, 0x777),
-            (1002, 8000 + 9000, 0x777),
-            (1003, 8000 + 9000 + 3000, 0x777),
+            (1002, 11000, 0x777),
+            (1003, 11000 + 9000, 0x777),
+            (1004, 11000 + 9000 + 3000, 0x777),
         ]
 
 
