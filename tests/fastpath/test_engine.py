@@ -402,8 +402,9 @@ async def test_memory_stays_flat_over_thousands_of_joins_and_leaves() -> None:
                 room.engine.disconnect(downtrack)
                 room.engine.connect(downtrack, theirs)
                 room.engine.remove_transport(transport)
-            ada.socket.send(ada.binding_request())
-            ada.receive_stun()  # everything before was applied
+                if i % 20 == 19:  # or a busy machine would have hundreds waiting to be freed
+                    ada.socket.send(ada.binding_request())
+                    ada.receive_stun()  # everything before was applied
             gc.collect()
 
         slot_config = slot(0x777)
