@@ -139,6 +139,7 @@ class OriginalClient:
         self.tone_hz = tone_hz
         self.codec = codec
         self.offers_answered = 0
+        self.errors: list[tuple[object, str]] = []  # the id that each answers to, and its code
         self.pictures: list[Seen] = []
         self.sounds: list[Heard] = []
         self._connection = RTCPeerConnection(
@@ -169,6 +170,15 @@ class OriginalClient:
             failures = [result for result in results if isinstance(result, Exception)]
             assert failures == []
 
+    @property
+    def sdp(self) -> str:
+        """The client's own description that stands."""
+        return str(self._connection.localDescription.sdp)
+
+    async def send(self, message: dict[str, object]) -> None:
+        """Say something that no client of the original says."""
+        await self._socket.send_json(message)
+
     def _start(self, work: Coroutine[Any, Any, None]) -> None:
         self._tasks.add(asyncio.create_task(work))
 
@@ -194,6 +204,8 @@ class OriginalClient:
                 await self._connection.setLocalDescription(await self._connection.createAnswer())
                 self.offers_answered += 1
                 await self._socket.send_json({"type": "answer", "sdp": self._connection.localDescription.sdp})
+            elif message["type"] == "error":
+                self.errors.append((message.get("id"), message["data"]["code"]))
             elif message["type"] == "ice-candidate":
                 await self._connection.addIceCandidate(_as_ice_candidate(message["candidate"]))
 
