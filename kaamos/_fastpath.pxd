@@ -45,6 +45,7 @@ cdef enum:
     MAX_RANGES = 16           # sequence offsets remembered for late packets
     MAX_MISORDER = 1024       # a packet older than this is a jump, not a late packet
     MAX_DROPOUT = 3000        # RFC 3550 appendix A.1
+    MAX_RED_BLOCKS = 16       # older frames in one packet; browsers send at most nine
     MAX_GAP = 128             # a wider hole towards a subscriber is closed: it could not be repeated anyway
 
     EVENT_BYTES = 262144      # one event ring; power of two
@@ -85,6 +86,8 @@ cdef enum:                    # PayloadFormat: description.PayloadFormat
     FORMAT_H264 = 2
     FORMAT_VP9 = 3
     FORMAT_AV1 = 4
+    FORMAT_RED = 5
+    FORMAT_H265 = 6
 
 cdef enum:                    # ExtensionKind: description.Extension
     EXT_MID = 0
@@ -131,6 +134,7 @@ cdef enum:                    # DropReason: every packet that goes no further in
     DROP_DUPLICATE
     DROP_RTX_MALFORMED
     DROP_RTX_UNKNOWN
+    DROP_RED_MALFORMED
     DROP_INACTIVE_STREAM
     # RTCP
     DROP_RTCP_MALFORMED
@@ -161,6 +165,7 @@ cdef enum:                    # Counter: what went well
     COUNT_REPEATS
     COUNT_NACKS_UP
     COUNT_REPAIRED
+    COUNT_RED_STRIPPED
     COUNT_TWCC_UP
     COUNT_KEYFRAME_REQUESTS_UP
     COUNT_KEYFRAME_REQUESTS_DOWN
@@ -281,8 +286,13 @@ cdef struct Packet:
     bint     has_long         # an element that is sent on does not fit a one-byte header
     uint64_t ext_seq          # set by stream_receive
     bint     is_keyframe      # set by codec_is_keyframe
-    uint8_t  codec            # codec id
+    uint8_t  codec            # codec id, of RED that of the primary block
     uint32_t clock_rate
+    # Of a RED packet (RFC 2198) `payload` is the primary block; this is the whole.  red_length 0: not RED.
+    uint16_t red_at
+    uint16_t red_length
+    uint8_t  red_codec        # codec id of RED itself
+    uint8_t  red_blocks       # older ones, in front of the primary
     uint16_t ext_at[EXTENSION_KINDS]      # offset of each known element's data, 0: absent
     uint8_t  ext_length[EXTENSION_KINDS]
 

@@ -20,7 +20,7 @@ from collections import deque
 # In the order of enum Counter and enum DropReason; checked against their length at import.
 COUNTER_NAMES = (
     "datagrams_up", "bytes_up", "rtp_up", "rtcp_up", "datagrams_down", "bytes_down", "rtp_down", "rtcp_down",
-    "stun_answered", "stun_raised", "dtls_raised", "nacks", "repeats", "nacks_up", "repaired", "twcc_up",
+    "stun_answered", "stun_raised", "dtls_raised", "nacks", "repeats", "nacks_up", "repaired", "red_stripped", "twcc_up",
     "keyframe_requests_up",
     "keyframe_requests_down", "turns",
 )
@@ -29,7 +29,7 @@ DROP_NAMES = (
     "stun_malformed", "stun_unexpected",
     "stun_unknown_ufrag", "stun_bad_integrity", "no_keys", "too_many_ssrcs", "srtp_auth", "srtp_replay", "srtp_other",
     "srtcp", "rtp_malformed", "unknown_ssrc", "unknown_payload_type", "sequence_jump", "duplicate",
-    "rtx_malformed", "rtx_unknown", "inactive_stream",
+    "rtx_malformed", "rtx_unknown", "red_malformed", "inactive_stream",
     "rtcp_malformed", "no_path", "awaiting_keyframe", "codec_not_negotiated", "padding_only", "too_late", "protect",
     "send_buffer_full", "send_error",
 )
@@ -41,6 +41,7 @@ include "fastpath/ring.pxi"        # command and event rings, hash tables
 include "fastpath/stun.pxi"        # binding requests checked and answered
 include "fastpath/srtp.pxi"        # encryption by libsrtp
 include "fastpath/codec.pxi"       # key frames
+include "fastpath/red.pxi"         # redundant audio
 include "fastpath/rewrite.pxi"     # outgoing numbers and headers
 include "fastpath/history.pxi"     # packets kept for NACK
 include "fastpath/loss.pxi"        # what a publisher's numbers lack

@@ -68,7 +68,13 @@ cdef DropReason downtrack_emit(WorkerCore *w, DownTrack *d, const Packet *p, uin
     send_push(w, t.selected, q, length)
     counter_add(&d.packets, 1)
     counter_add(&d.bytes, length)
-    counter_add(&d.octets, p.payload_length)
+    if p.red_length == 0:
+        counter_add(&d.octets, p.payload_length)
+    elif red_is_wanted(p, d.config):
+        counter_add(&d.octets, p.red_length)
+    else:
+        counter_add(&d.octets, p.payload_length)
+        counter_add(&w.counters[COUNT_RED_STRIPPED], 1)
     counter_add(&w.counters[COUNT_RTP_DOWN], 1)
     return DROP_NONE
 

@@ -118,7 +118,11 @@ cdef inline size_t extension_write(uint8_t *q, size_t at, bint two_byte, uint8_t
 cdef inline size_t rtp_write(uint8_t *q, const Packet *p, const DownConfig *c, bint with_mid, uint32_t ssrc,
                              uint64_t out_seq, uint32_t timestamp, uint64_t now_us) noexcept nogil:
     """Write the packet as this subscriber gets it, without padding; return its length."""
-    cdef size_t at = rtp_write_header(q, p, c, with_mid, c.payload_types[p.codec], ssrc, out_seq, timestamp, now_us)
+    cdef bint is_red = red_is_wanted(p, c)
+    cdef uint8_t payload_type = c.payload_types[p.red_codec if is_red else p.codec]
+    cdef size_t at = rtp_write_header(q, p, c, with_mid, payload_type, ssrc, out_seq, timestamp, now_us)
+    if is_red:
+        return at + red_write(q + at, p, c.payload_types[p.codec])
     memcpy(q + at, p.data + p.payload_offset, p.payload_length)
     return at + p.payload_length
 

@@ -46,6 +46,8 @@ cdef bint packet_parse(Packet *p, uint8_t *data, size_t length) noexcept nogil:
     p.extensions_at = 0
     p.extensions_length = 0
     p.two_byte = False
+    p.red_at = p.red_length = 0
+    p.red_codec = p.red_blocks = 0
     at = 12 + 4 * <size_t>p.csrc_count
     if at > length:
         return False

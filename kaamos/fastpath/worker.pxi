@@ -60,6 +60,8 @@ cdef DropReason worker_forward(WorkerCore *w, Transport *t, uint8_t *data, size_
             return reason
         if not uptrack_takes(u, s, w.now_us):
             return DROP_INACTIVE_STREAM
+    if payload_type.format == FORMAT_RED and p.payload_length and not red_read(&p, u.config.payload_types):
+        return DROP_RED_MALFORMED
     if u.repair != NULL:
         if repair_find(u.repair, p.ssrc, p.ext_seq) != NULL:
             return DROP_DUPLICATE            # it came both ways

@@ -383,7 +383,8 @@ class Engine:
         """Receive a publication.
 
         ``on_codec`` is called with the codec id when its first packet came, and again whenever the
-        publisher changes the codec: ten times a second at most, then with the newest.
+        publisher changes the codec: ten times a second at most, then with the newest.  Of RED packets it
+        is the codec inside.
         """
         with self._native() as worker:
             uptrack_id = UpTrackId(worker.add_uptrack(transport_id, *_up_arguments(config)))

@@ -19,12 +19,20 @@ START_NTP = 0xE7000000 << 32
 
 LOOPBACK = ip_address("127.0.0.1").packed
 
-VP8, H264, OPUS = 1, 2, 0  # codec ids in these tests
-UP_TYPES = [(96, VP8, PayloadFormat.VP8, 90000), (97, H264, PayloadFormat.H264, 90000)]
-AUDIO_UP_TYPES = [(111, OPUS, PayloadFormat.OPAQUE, 48000)]
+OPUS, VP8, H264, RED, PCMU, H265 = range(6)  # codec ids in these tests
+UP_TYPES = [
+    (96, VP8, PayloadFormat.VP8, 90000),
+    (97, H264, PayloadFormat.H264, 90000),
+    (106, H265, PayloadFormat.H265, 90000),
+]
+AUDIO_UP_TYPES = [
+    (111, OPUS, PayloadFormat.OPAQUE, 48000),
+    (63, RED, PayloadFormat.RED, 48000),
+    (0, PCMU, PayloadFormat.OPAQUE, 8000),
+]
 RTX_UP_TYPES = [(108, 96), (109, 97)]  # RTX, what it repeats
 RTX_DOWN_TYPES = [(VP8, 120), (H264, 121)]
-DOWN_TYPES = [(VP8, 100), (H264, 101), (OPUS, 110)]
+DOWN_TYPES = [(VP8, 100), (H264, 101), (H265, 102), (OPUS, 110)]
 UP_EXTENSIONS = [
     (Extension.MID, 3),
     (Extension.AUDIO_LEVEL, 1),
