@@ -73,6 +73,37 @@ cdef inline bint av1_is_keyframe(const uint8_t *data, size_t length) noexcept no
     return length >= 2 and data[0] & 0x88 == 0x08
 
 
+cdef inline bint h265_starts_keyframe(uint8_t nal_type, const uint8_t *body, size_t length) noexcept nogil:
+    """VPS, SPS, or the first slice segment of an IRAP picture (RFC 7798, ITU-T H.265 table 7-1).
+
+    A slice segment begins with first_slice_segment_in_pic_flag.  ``body`` is what follows the NAL unit's
+    header.
+    """
+    return nal_type == 32 or nal_type == 33 or (16 <= nal_type <= 21 and length >= 1 and body[0] & 0x80 != 0)
+
+
+cdef bint h265_is_keyframe(const uint8_t *data, size_t length) noexcept nogil:
+    """Tell whether a decoder can start at this packet (RFC 7798 sections 4.4.1 to 4.4.3)."""
+    cdef uint8_t kind
+    cdef size_t at = 2
+    cdef size_t size
+    if length < 3:
+        return False
+    kind = data[0] >> 1 & 63
+    if kind == 49:                           # FU: its first fragment
+        return data[2] & 0x80 != 0 and h265_starts_keyframe(data[2] & 63, data + 3, length - 3)
+    if kind == 48:                           # AP: any unit in it
+        while at + 2 < length:
+            size = rd16(data + at)
+            if size < 2 or size > length - at - 2:
+                return False
+            if h265_starts_keyframe(data[at + 2] >> 1 & 63, data + at + 4, size - 2):
+                return True
+            at += 2 + size
+        return False
+    return h265_starts_keyframe(kind, data + 2, length - 2)
+
+
 cdef inline bint codec_is_keyframe(uint8_t format, const uint8_t *data, size_t length) noexcept nogil:
     """Tell whether a receiver can start at this packet; opaque formats can at any."""
     if format == FORMAT_VP8:
@@ -83,4 +114,6 @@ cdef inline bint codec_is_keyframe(uint8_t format, const uint8_t *data, size_t l
         return vp9_is_keyframe(data, length)
     if format == FORMAT_AV1:
         return av1_is_keyframe(data, length)
+    if format == FORMAT_H265:
+        return h265_is_keyframe(data, length)
     return True

@@ -1,4 +1,4 @@
-"""Where a receiver can start: VP8 and H.264 payload descriptors (codec.pxi)."""
+"""Where a receiver can start: payload descriptors of every video codec (codec.pxi)."""
 
 import pytest
 from hypothesis import given
@@ -6,6 +6,8 @@ from hypothesis import strategies as st
 
 from kaamos._fastpath import is_keyframe
 from kaamos.media.description import PayloadFormat
+from tests.support.manual_room import manual_room
+from tests.support.packets import rtp_packet
 
 KEY_TAG = b"\x50\x01\x00\x9d\x01\x2a\x40\x01\xf0\x00"  # RFC 6386 section 9.1: bit 0 of the tag is 0
 DELTA_TAG = b"\x51\x01\x00"
@@ -92,7 +94,7 @@ def test_opaque_formats_start_anywhere() -> None:
     assert is_keyframe(PayloadFormat.OPAQUE, b"")
 
 
-@given(st.sampled_from([PayloadFormat.VP8, PayloadFormat.H264]), st.binary(max_size=64))
+@given(st.sampled_from(list(PayloadFormat)), st.binary(max_size=64))
 def test_random_payloads_are_read_without_complaint(payload_format: PayloadFormat, payload: bytes) -> None:
     assert is_keyframe(payload_format, payload) in (False, True)
 
@@ -140,3 +142,81 @@ def test_a_vp9_descriptor_cut_short_is_no_key_picture(payload: bytes) -> None:
 )
 def test_an_av1_coded_video_sequence_starts_with_n(payload: bytes, is_key: bool) -> None:
     assert is_keyframe(PayloadFormat.AV1, payload) is is_key
+
+
+# -- H.265 (RFC 7798): a NAL unit header of two bytes, the type in bits 1 to 6 of the first
+
+
+def h265(nal_type: int, body: bytes = b"\x80\x00") -> bytes:
+    return bytes([nal_type << 1, 1]) + body
+
+
+def h265_ap(*units: bytes) -> bytes:
+    return h265(48, b"".join(len(unit).to_bytes(2, "big") + unit for unit in units))
+
+
+def h265_fu(flags: int, nal_type: int, body: bytes = b"\x80\x00") -> bytes:
+    return h265(49, bytes([flags | nal_type]) + body)
+
+
+VPS, SPS5, PPS5, IDR5, CRA, TRAIL, SEI5, AUD5 = (h265(kind) for kind in (32, 33, 34, 19, 21, 1, 39, 35))
+START, END = 0x80, 0x40
+
+
+@pytest.mark.parametrize("nal_type", range(64))
+def test_h265_starts_at_parameter_sets_and_at_irap_pictures(nal_type: int) -> None:
+    starts = nal_type in (*range(16, 22), 32, 33)
+    if nal_type not in (48, 49):
+        assert is_keyframe(PayloadFormat.H265, h265(nal_type)) is starts
+        assert is_keyframe(PayloadFormat.H265, h265_ap(SEI5, h265(nal_type))) is starts
+    assert is_keyframe(PayloadFormat.H265, h265_fu(START, nal_type)) is starts
+    assert not is_keyframe(PayloadFormat.H265, h265_fu(0, nal_type))
+    assert not is_keyframe(PayloadFormat.H265, h265_fu(END, nal_type))
+
+
+@pytest.mark.parametrize(
+    ("payload", "starts"),
+    [
+        (h265(19, b"\x00\x00"), False),  # a later slice segment of the picture
+        (h265_fu(START, 19, b"\x00"), False),
+        (h265_ap(h265(19, b"\x00")), False),
+        (h265_ap(AUD5, VPS, SPS5, PPS5, IDR5), True),
+        (h265_ap(PPS5, SEI5), False),
+        (h265_ap(TRAIL, TRAIL), False),
+        (h265_ap(TRAIL, CRA), True),
+        (h265_ap(), False),
+        (h265(48, b"\x00\x00" + VPS), False),  # a unit of length zero
+        (h265(48, b"\x00\x01" + VPS), False),  # and one without room for its header
+        (h265(48, b"\x00\x09" + VPS), False),  # a unit longer than the packet
+        (h265(50, b"\x80" + VPS), False),  # PACI, which browsers do not send
+        (b"", False),
+    ],
+)
+def test_h265_in_aggregates_and_fragments(payload: bytes, starts: bool) -> None:
+    assert is_keyframe(PayloadFormat.H265, payload) is starts
+
+
+@pytest.mark.parametrize(
+    ("payload", "needed"),
+    [
+        (IDR5, 3),
+        (VPS, 3),
+        (h265_fu(START, 19), 4),
+        (h265_fu(START, 32), 3),
+        (h265_ap(SEI5, IDR5), len(h265_ap(SEI5, IDR5))),
+    ],
+)
+def test_h265_cut_at_any_length_starts_only_where_its_key_frame_is_seen(payload: bytes, needed: int) -> None:
+    for length in range(len(payload) + 1):
+        assert is_keyframe(PayloadFormat.H265, payload[:length]) is (length >= needed)
+
+
+def test_a_negotiated_h265_publication_is_watched_from_its_key_frame_on() -> None:
+    with manual_room() as room:
+        ada, grace = room.peer(), room.peer()
+        room.subscribe(grace, room.publish(ada))
+        for seq, payload in enumerate((TRAIL, h265_fu(0, 19), h265_ap(VPS, SPS5, PPS5), IDR5, TRAIL)):
+            assert room.send(ada, rtp_packet(seq, payload_type=106, payload=payload)) is None
+        got = grace.media()
+        assert [packet.payload for packet in got] == [h265_ap(VPS, SPS5, PPS5), IDR5, TRAIL]
+        assert {packet.payload_type for packet in got} == {102}
