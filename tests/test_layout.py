@@ -22,7 +22,7 @@ FOUNDATION = frozenset({"errors", "events", "config"})
 
 # Each library lives behind one module or folder.
 DOORS = {
-    "aiortc": ("rtc.dtls",),
+    "aiortc": ("rtc.dtls", "rtc.sctp"),
     "aioice": ("rtc.ice",),
     "aiohttp": ("signaling",),
     "kaamos._fastpath": ("media.engine",),
@@ -38,6 +38,9 @@ SANS_IO = frozenset(
         "room.allocation",
         "room.speakers",
         "rtc.sdp",
+        "rtc.application",
+        "rtc.channel",
+        "rtc.sctp_packet",
         "rtc.capabilities",
         "rtc.negotiation",
     }

@@ -26,6 +26,7 @@ from kaamos.room.tracks import Publication, Subscription, TrackId, new_track_id,
 
 if TYPE_CHECKING:
     from kaamos.room.room import Room
+    from kaamos.rtc.channel import DataMessage
     from kaamos.rtc.connection import PeerConnection
 
 logger = logging.getLogger(__name__)
@@ -262,6 +263,10 @@ class Participant:
         if publication is not None:
             self.room.unpublish(publication)
             self._tracks_changed()
+
+    async def on_data(self, message: DataMessage) -> None:
+        """Pass a message of a data channel on to the others."""
+        await self.room.relay_data(self, message)
 
     def on_connected(self) -> None:
         """Note that media can flow."""

@@ -25,12 +25,16 @@ from kaamos.events import (
 )
 from kaamos.room.participant import Connect, Participant
 from kaamos.room.tracks import Publication
+from kaamos.rtc.channel import DataMessage
 
 logger = logging.getLogger(__name__)
 
 # Up to this size everybody gets the whole list at every change, as clients of the original expect;
 # above, the others get the change only (docs/protocol.md, "Who is there").
 SMALL_ROOM = 16
+
+# How long messages of data channels go out at a stretch, before the loop looks at everything else.
+RELAY_SLICE_S = 0.004
 
 # For the goodbyes of all connections, when the server stops.
 CLOSE_TIMEOUT_S = 5.0
@@ -201,6 +205,21 @@ class Room:
             raise RemoteProtocolError(ErrorCode.PARTICIPANT_NOT_FOUND, "nobody here has this user_id")
         self._tell(receivers, MessageSent(sender.user_id, to, payload, datetime.now(UTC)))
 
+    async def relay_data(self, sender: Participant, message: DataMessage) -> None:
+        """Pass a message of a data channel on to all others, one message of the whole server at a time.
+
+        Whoever sends more than can be passed on waits here, and its client is slowed down.
+        """
+        head = f"{sender.user_id}\n".encode()
+        async with self._rooms.relaying:
+            slice_end = self._rooms.clock() + RELAY_SLICE_S
+            for member in list(self.participants.values()):
+                if member is not sender and member.connection is not None:
+                    member.connection.send_data(message, head)
+                    if self._rooms.clock() > slice_end:
+                        await asyncio.sleep(0)
+                        slice_end = self._rooms.clock() + RELAY_SLICE_S
+
     @property
     def _is_small(self) -> bool:
         return len(self.participants) <= SMALL_ROOM
@@ -249,6 +268,7 @@ class Rooms:
         self._rooms: dict[str, Room] = {}
         # Empty rooms that a join made, the longest empty first: they give way when there are too many.
         self._idle_ad_hoc: dict[str, Room] = {}
+        self.relaying = asyncio.Lock()  # of data channels
         self._closing: set[asyncio.Task[None]] = set()
 
     def create(

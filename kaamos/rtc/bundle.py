@@ -70,7 +70,7 @@ def read_bundle(description: Description, accepted: Sequence[PeerSection]) -> tu
 
     Raises:
         SdpError: a group names an unknown mid, or an accepted section is outside the group or without
-            rtcp-mux (RFC 8858).
+            rtcp-mux (RFC 8858) though it is for media.
     """
     by_mid = {media.mid: media for media in description.media if media.mid is not None}
     bundles = description.bundles
@@ -83,7 +83,7 @@ def read_bundle(description: Description, accepted: Sequence[PeerSection]) -> tu
     for section in accepted:
         if section.mid not in group:
             raise SdpError(f"section {section.mid!r} is not bundled with the others")
-        if not section.media.has("rtcp-mux"):
+        if section.kind is not None and not section.media.has("rtcp-mux"):
             raise SdpError(f"section {section.mid!r} has no a=rtcp-mux")
     mids = {section.mid for section in accepted}
     first = next(mid for mid in group if mid in mids)

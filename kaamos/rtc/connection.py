@@ -14,6 +14,7 @@ from typing import Protocol
 from kaamos.errors import LocalProtocolError
 from kaamos.media.description import DownTrackConfig, DownTrackId, Kind, UpTrackConfig, UpTrackId
 from kaamos.media.engine import Engine
+from kaamos.rtc.channel import DataMessage
 from kaamos.rtc.dtls import Certificate
 from kaamos.rtc.negotiation import Mid, Negotiator
 from kaamos.rtc.sdp import Description
@@ -46,6 +47,9 @@ class ConnectionEvents(Protocol):
 
     def on_connected(self) -> None:
         """Media can flow."""
+
+    async def on_data(self, message: DataMessage) -> None:
+        """The client sent this on a data channel; nothing more is read from it until this returns."""
 
     def on_closed(self, reason: str) -> None:
         """The connection has ended by itself; nothing follows."""
@@ -97,6 +101,7 @@ class PeerConnection:
             addresses,
             on_connected=events.on_connected,
             on_closed=self._ended,
+            on_data=self._take_data,
         )
         self._negotiator = Negotiator(
             self._transport.local,
@@ -167,6 +172,14 @@ class PeerConnection:
         self._play_down(slot, None)
         self._plan_offer()
 
+    def send_data(self, message: DataMessage, head: bytes) -> None:
+        """Send somebody else's message on the client's channel of the same label; never waits.
+
+        ``head`` goes before the payload where the channel asks for it (:mod:`kaamos.rtc.datachannels`).
+        """
+        if not self._is_closed:
+            self._transport.data.send(message, head)
+
     def suspend(self) -> None:
         """Make no offers, because nobody would hear them; one that is out no longer stands."""
         self._is_suspended = True
@@ -222,6 +235,7 @@ class PeerConnection:
             self._transport.start(remote)
         self._follow_down()
         self._follow_up()
+        self._transport.data.follow(self._negotiator.sctp)
         self._plan_offer()
 
     def _follow_down(self) -> None:
@@ -327,6 +341,10 @@ class PeerConnection:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+    async def _take_data(self, message: DataMessage) -> None:
+        if not self._is_closed:
+            await self._events.on_data(message)
 
     # The end
 

@@ -1,4 +1,4 @@
-"""DTLS with one peer, and the SRTP keys that come out of it (RFC 5764); the only importer of aiortc.
+"""DTLS with one peer, and the SRTP keys that come out of it (RFC 5764).
 
 aiortc runs the handshake and keeps the association alive; it never sees a media packet.  Datagrams
 come from and go to callbacks, so the ICE transport that aiortc asks for is a small stand-in.
@@ -6,7 +6,7 @@ come from and go to callbacks, so the ICE transport that aiortc asks for is a sm
 
 import asyncio
 import datetime
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import cast
 
 from aiortc.rtcdtlstransport import (
@@ -141,6 +141,33 @@ class DtlsAssociation:
         """Make a :meth:`connect` that is under way fail."""
         self._door.close()
 
+    @property
+    def is_connected(self) -> bool:
+        """The handshake is done and nobody has ended the association."""
+        return self._dtls.state == "connected"
+
+    @property
+    def is_server(self) -> bool:
+        """We play, or are to play, DTLS server."""
+        return self._dtls._role == "server"
+
+    def read_data(self, take: Callable[[bytes], Awaitable[None]] | None) -> None:
+        """Let ``take`` have the application data of the peer, a record each; None: it is dropped.
+
+        No other record is read until it returns.
+        """
+        self._dtls._data_receiver = None if take is None else _Receiver(take)
+
+    def send_data(self, data: bytes) -> None:
+        """Send a record of application data, if the association is up; never waits, never fails."""
+        if self.is_connected:
+            assert self._dtls._ssl is not None
+            try:
+                self._dtls._ssl.send(data)
+            except SSL.Error:  # it is about to end
+                return
+            self._dtls.flush()
+
     async def close(self) -> None:
         """Send close_notify and end.  ``on_closed`` is not called any more.  May be called again."""
         self._on_closed = None
@@ -176,7 +203,7 @@ class _Door:
     role = "controlled"
 
     def __init__(self, send: Callable[[bytes], None]) -> None:
-        self._deliver = send
+        self.send = send
         self._datagrams: asyncio.Queue[bytes | None] = asyncio.Queue()
         self._is_closed = False
 
@@ -190,13 +217,25 @@ class _Door:
             self._datagrams.put_nowait(None)
 
     async def _recv(self) -> bytes:
+        if not self._datagrams.empty():
+            await asyncio.sleep(0)  # get() would not wait, and a full queue hold the loop for 64 records
         data = None if self._is_closed else await self._datagrams.get()
         if data is None:
             raise ConnectionError("closed")
         return data
 
     async def _send(self, data: bytes) -> None:
-        self._deliver(data)
+        self.send(data)
+
+
+class _Receiver:
+    """What ``RTCDtlsTransport`` asks of its SCTP transport."""
+
+    def __init__(self, take: Callable[[bytes], Awaitable[None]]) -> None:
+        self._take = take
+
+    async def _handle_data(self, data: bytes) -> None:
+        await self._take(data)
 
 
 class _KeyedDtls(RTCDtlsTransport):
@@ -204,6 +243,7 @@ class _KeyedDtls(RTCDtlsTransport):
 
     def __init__(self, door: _Door, certificate: RTCCertificate, on_keys: Callable[[SrtpKeys], None]) -> None:
         super().__init__(cast(RTCIceTransport, door), [certificate])
+        self._door = door
         # pylibsrtp may have been built without GCM: then aiortc's list does not have it.
         self._srtp_profiles = [profile for profile in _PROFILES if profile in SRTP_PROFILES]
         self._on_keys = on_keys
@@ -243,7 +283,7 @@ class _KeyedDtls(RTCDtlsTransport):
         if not self.encrypted:
             return
         # aiortc takes one record out of a datagram.  The others would pile up inside OpenSSL, for as
-        # long as a peer sends more than one; nothing reads application data, so they are dropped.
+        # long as a peer sends more than one; the native token bucket counts datagrams, so they are dropped.
         while True:
             try:
                 self._ssl.recv(_MAX_RECORD_BYTES)
@@ -254,6 +294,10 @@ class _KeyedDtls(RTCDtlsTransport):
             raise ConnectionError("DTLS closed by the peer")
 
     async def _write_ssl(self) -> None:
+        self.flush()
+
+    def flush(self) -> None:
+        """Send what OpenSSL has written."""
         # aiortc reads 1500 bytes once: a longer flight would be cut inside a record.
         assert self._ssl is not None
         try:
@@ -261,7 +305,7 @@ class _KeyedDtls(RTCDtlsTransport):
         except SSL.Error:  # nothing to send
             return
         for datagram in _split_records(data):
-            await self.transport._send(datagram)
+            self._door.send(datagram)
 
 
 def _split_records(data: bytes) -> Iterator[bytes]:

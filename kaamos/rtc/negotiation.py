@@ -6,10 +6,11 @@ A description is checked as a whole before anything is kept, so an error changes
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from kaamos.errors import ErrorCode, LocalProtocolError, RemoteProtocolError
 from kaamos.media.description import Extension, Kind
+from kaamos.rtc.application import SctpParameters
 from kaamos.rtc.bundle import LocalTransport, RemoteTransport, read_bundle, read_transport
 from kaamos.rtc.numbering import Numbering
 from kaamos.rtc.sdp import Description, Direction, Draft, SdpError, Setup
@@ -219,6 +220,11 @@ class Negotiator:
         found = (section.down_section(self._cname) for section in [*self._sections, *self._added])
         return {section.mid: section for section in found if section is not None}
 
+    @property
+    def sctp(self) -> SctpParameters | None:
+        """What the peer says of its SCTP; None while there are to be no data channels."""
+        return next((section.sctp for section in self._sections if section.sctp is not None), None)
+
     def is_sendable(self, mid: Mid) -> bool:
         """Return whether media may flow: the peer has agreed to just what plays there now."""
         section = self._known.get(mid)
@@ -289,7 +295,9 @@ class Negotiator:
         mids = [peer.mid for peer in peers if peer.mid is not None]
         if len(set(mids)) != len(mids):
             raise SdpError("two sections have the same mid")
-        return peers
+        # A connection has one SCTP association (RFC 8841 section 10.2): a second section is refused.
+        first = next((peer for peer in peers if peer.sctp is not None and peer.is_usable), None)
+        return [peer if peer is first or peer.sctp is None else replace(peer, sctp=None) for peer in peers]
 
     def _section_for(self, index: int, peer: PeerSection) -> Section:
         """Return the state of an offered section: the one we know, or a new one that is not yet kept.
@@ -414,4 +422,4 @@ def _match_answer(view: _Said, peer: PeerSection) -> tuple[PeerSection, bool]:
     if view.direction is None or peer.media.port == 0:
         return peer, False
     peer = section.offered_part(peer)
-    return peer, bool(peer.codecs)
+    return peer, peer.is_shared

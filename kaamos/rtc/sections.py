@@ -17,6 +17,7 @@ from kaamos.media.description import (
     UpCodec,
     UpTrackConfig,
 )
+from kaamos.rtc.application import SctpParameters, read_sctp, write_sctp
 from kaamos.rtc.capabilities import (
     CODECS,
     EXTENSION_URIS,
@@ -103,11 +104,17 @@ class PeerSection:
     ssrcs: tuple[int, ...]  # of media
     rtx_ssrcs: Mapping[int, int]  # SSRC of repeats -> SSRC of media
     msid: tuple[str, str] | None
+    sctp: SctpParameters | None = None  # of data channels
+
+    @property
+    def is_shared(self) -> bool:
+        """Both sides speak something of it: a codec, or SCTP."""
+        return bool(self.codecs) or self.sctp is not None
 
     @property
     def is_usable(self) -> bool:
-        """It has a codec in common with us and is not refused by its port (RFC 9143 section 6)."""
-        return bool(self.codecs) and (self.media.port != 0 or self.media.has("bundle-only"))
+        """It has something in common with us and is not refused by its port (RFC 9143 section 6)."""
+        return self.is_shared and (self.media.port != 0 or self.media.has("bundle-only"))
 
 
 def read_section(media: Media, session_direction: Direction | None) -> PeerSection:
@@ -120,7 +127,8 @@ def read_section(media: Media, session_direction: Direction | None) -> PeerSecti
     kind = Kind(media.media) if media.media in tuple(Kind) else None
     if kind is None or media.protocol not in _RTP_PROTOCOLS:
         no: frozenset[int] = frozenset()
-        return PeerSection(media, media.mid, kind, Direction.INACTIVE, (), (), {}, no, {}, no, (), {}, None)
+        other = PeerSection(media, media.mid, kind, Direction.INACTIVE, (), (), {}, no, {}, no, (), {}, None)
+        return replace(other, sctp=read_sctp(media))
     codecs, spare, foreign = _read_codecs(kind, media)
     extensions: dict[Extension, tuple[int, Direction]] = {}
     foreign_ids = set()
@@ -252,6 +260,7 @@ class Section:
         "rtx_ssrcs",
         "said_receives",
         "said_sends",
+        "sctp",
         "ssrc",
         "ssrcs",
         "told",
@@ -274,6 +283,7 @@ class Section:
         self.ssrcs: tuple[int, ...] = ()  # the peer's
         self.rtx_ssrcs: Mapping[int, int] = {}  # the peer's
         self.msid: tuple[str, str] | None = None
+        self.sctp: SctpParameters | None = None  # the peer's, while data channels are wanted
         self.has_rsize = True
         self.has_rcvr_rtt = True
         self._formats: tuple[str, ...] = ()  # as the peer listed them, to refuse the section with
@@ -294,6 +304,7 @@ class Section:
         self.ssrcs = peer.ssrcs
         self.rtx_ssrcs = peer.rtx_ssrcs
         self.msid = peer.msid
+        self.sctp = peer.sctp
         self.has_rcvr_rtt = _has_rcvr_rtt(peer.media)
         self._codecs = peer.codecs
         self._extensions = {ext: item for ext, item in peer.extensions.items() if ext in extensions}
@@ -307,6 +318,7 @@ class Section:
     def reject(self, peer: PeerSection) -> None:
         """Nothing flows here any more, and nothing plays."""
         self.is_rejected = True
+        self.sctp = None
         self.protocol = peer.media.protocol
         self._formats = tuple(peer.media.formats)
         self.peer_sends = self.peer_receives = self.said_sends = self.said_receives = False
@@ -395,6 +407,8 @@ class Section:
         self, direction: Direction, playing: Playing | None, address: tuple[str, int], cname: str
     ) -> Draft:
         """Return the section without its transport lines; ``address`` is the value of ``c=`` and the port."""
+        if self.sctp is not None:
+            return write_sctp(self.protocol, address, self.mid)
         numbers = (number for codec in self._codecs for number in (codec.payload_type, codec.rtx))
         formats = " ".join(str(number) for number in numbers if number is not None)
         media = Draft(f"m={self.media_name} {address[1]} {self.protocol} {formats}", f"c={address[0]}")

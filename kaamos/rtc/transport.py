@@ -1,11 +1,13 @@
 """PeerTransport: ICE, then DTLS, then SRTP keys in the engine, for one peer on the shared port."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from kaamos.errors import LocalProtocolError
 from kaamos.media.description import Path, SrtpKeys
 from kaamos.media.engine import DatagramKind, Engine
+from kaamos.rtc.channel import DataMessage
+from kaamos.rtc.datachannels import DataChannels
 from kaamos.rtc.dtls import Certificate, DtlsAssociation
 from kaamos.rtc.ice import IceAgent
 from kaamos.rtc.negotiation import LocalTransport, RemoteTransport
@@ -18,7 +20,8 @@ class PeerTransport:
     reason when the association ends by itself: ``"ice timeout"``, ``"ice failed"``,
     ``"dtls timeout"``, ``"dtls failed"``, ``"consent lost"``, ``"closed by peer"`` or
     ``"internal error"``.  The tracks of the transport still exist in the engine during that call
-    and no longer afterwards.  It is not called after :meth:`close`.
+    and no longer afterwards.  It is not called after :meth:`close`.  ``on_data`` is awaited for each
+    message on a data channel; meanwhile no further one is read.
 
     ``addresses`` are our IP addresses as they stand in candidates, best first.  The port is the
     engine's.  To be made inside the running loop.
@@ -32,6 +35,7 @@ class PeerTransport:
         *,
         on_connected: Callable[[], None],
         on_closed: Callable[[str], None],
+        on_data: Callable[[DataMessage], Awaitable[None]],
         ice_timeout_s: float = 30.0,
         dtls_timeout_s: float = 10.0,
     ) -> None:
@@ -53,6 +57,7 @@ class PeerTransport:
             on_keys=self._set_keys,
             on_closed=lambda: self.end("closed by peer"),
         )
+        self.data = DataChannels(self._dtls, on_data)
         self._connecting: asyncio.Task[None] | None = None
         self._ending: asyncio.Task[None] | None = None
         self.id = engine.add_transport(self._ice.ufrag, self._ice.pwd, self._receive)
@@ -85,6 +90,7 @@ class PeerTransport:
         try:
             failure = await self._handshake(remote)
             if failure is None and self._ending is None:
+                self.data.start()
                 self._on_connected()
         except asyncio.CancelledError:
             failure = None
@@ -128,6 +134,7 @@ class PeerTransport:
             self._connecting.cancel()
             self._dtls.abort()
             await asyncio.wait([self._connecting])
+        self.data.close()
         await self._dtls.close()
         await self._ice.close()
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from kaamos.errors import ErrorCode, RemoteProtocolError
 from kaamos.media.description import Kind, UpTrackId
 from kaamos.room.participant import Participant
+from kaamos.rtc.channel import DataMessage
 
 _uptracks = iter(range(1, 1_000_000_000))
 
@@ -23,6 +24,7 @@ class FakeConnection:
     slots: int = 16
     up_tracks: dict[str, UpTrackId] = field(default_factory=dict)
     playing: dict[str, tuple[UpTrackId, Kind, str, str]] = field(default_factory=dict)
+    data: list[tuple[bytes, DataMessage]] = field(default_factory=list)  # on data channels
     is_closed: bool = False
     has_outstanding_offer: bool = False
     is_suspended: bool = False
@@ -88,6 +90,10 @@ class FakeConnection:
         """Do what the real one does 50 ms after a change."""
         self.has_outstanding_offer = True
         self.events.on_offer(f"offer of {sorted(self.playing)}")
+
+    def send_data(self, message: DataMessage, head: bytes) -> None:
+        assert not self.is_closed
+        self.data.append((head, message))
 
     def suspend(self) -> None:
         self.is_suspended = True

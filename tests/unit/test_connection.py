@@ -11,6 +11,7 @@ from aiortc.mediastreams import AudioStreamTrack, VideoStreamTrack
 from kaamos.errors import ErrorCode, LocalProtocolError, RemoteProtocolError
 from kaamos.media.description import Kind, UpTrackId
 from kaamos.rtc import connection as connection_module
+from kaamos.rtc.channel import DataMessage
 from kaamos.rtc.connection import MAX_DOWN_TRACKS, MAX_SLOTS, PeerConnection
 from kaamos.rtc.dtls import Certificate
 from tests.support.fake_engine import FakeEngine
@@ -31,6 +32,7 @@ class Served:
         self.unpublished: list[str] = []
         self.is_connected = False
         self.reasons: list[str] = []
+        self.data: list[DataMessage] = []
         self.tracks_at_end = -1
         self.connection = PeerConnection(
             engine,  # type: ignore[arg-type]
@@ -55,6 +57,9 @@ class Served:
 
     def on_connected(self) -> None:
         self.is_connected = True
+
+    async def on_data(self, message: DataMessage) -> None:
+        self.data.append(message)
 
     def on_closed(self, reason: str) -> None:
         self.reasons.append(reason)

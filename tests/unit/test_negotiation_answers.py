@@ -21,10 +21,14 @@ def test_the_answer_fits_the_offer(path: Path) -> None:
         (m.media, m.mid, m.protocol) for m in offer.media
     ]
     accepted = [media for media in answer.media if media.port]
-    assert {media.media for media in accepted} == {m.media for m in offer.media} - {"application"}
+    assert {media.media for media in accepted} == {m.media for m in offer.media}
     assert answer.bundles == (tuple(media.mid for media in accepted),)
     for media in accepted:
         (offered,) = (m for m in offer.media if m.mid == media.mid)
+        if media.media == "application":
+            assert list(media.formats) == ["webrtc-datachannel"] and media.setup is Setup.PASSIVE
+            assert (media.all("sctp-port"), media.all("max-message-size")) == (["5000"], ["65536"])
+            continue
         assert media.has("rtcp-mux") and media.has("rtcp-rsize") == offered.has("rtcp-rsize")
         assert media.setup is Setup.PASSIVE
         assert set(media.formats) <= set(offered.formats)
@@ -70,7 +74,7 @@ def test_the_answer_to_chromium_prefers_vp8_then_h264() -> None:
         ["96 97", "108 109 114 115 102 103 104 107 116 117 39 40", "98 99 100 101", "45 46"]
     )
     assert video.fmtps[39] == "level-asymmetry-allowed=1;packetization-mode=0;profile-level-id=4d001f"
-    assert data.lines[0] == "m=application 0 UDP/DTLS/SCTP webrtc-datachannel"
+    assert data.lines[0] == "m=application 7882 UDP/DTLS/SCTP webrtc-datachannel"
     assert audio.lines[1] == "c=IN IP4 192.0.2.1"
     assert [(c.address, c.port) for c in audio.candidates] == list(LOCAL.addresses)
     assert audio.candidates[0].priority > audio.candidates[1].priority
@@ -164,7 +168,7 @@ def test_a_refused_section_may_carry_the_only_transport_lines() -> None:
     session, video, data = re.split("(?=m=)", recorded("libdatachannel"))
     session = session.replace("BUNDLE 0 1", "BUNDLE 1 0")
     bare = re.sub(r"a=(ice|setup|candidate|end-of).*\r\n", "", video)
-    server, answer = answer_to(session + data + bare)
+    server, answer = answer_to(session + data.replace("webrtc-datachannel", "other") + bare)
     assert server.remote is not None and server.remote.ufrag == "g+VH"
     assert [media.port for media in answer.media] == [0, 7882] and answer.bundles == (("0",),)
 
@@ -197,7 +201,7 @@ def test_a_codec_may_have_several_payload_types() -> None:
 
 def test_a_bundle_line_may_end_in_a_space() -> None:
     _, answer = answer_to(recorded("libdatachannel").replace("BUNDLE 0 1", "BUNDLE 0 1 "))
-    assert answer.bundles == (("0",),)
+    assert answer.bundles == (("0", "1"),)
 
 
 def test_lines_of_the_peer_that_bundling_makes_void_are_not_read() -> None:
@@ -211,8 +215,8 @@ def test_lines_of_the_peer_that_bundling_makes_void_are_not_read() -> None:
 def test_the_transport_comes_from_the_first_section_we_accept() -> None:
     offer = recorded("chromium-plain").replace("opus/48000", "speex/16000").replace("PCM", "L")
     _, answer = answer_to(offer)
-    assert [media.port for media in answer.media] == [0, 7882, 0]
-    assert answer.bundles == (("1",),)
+    assert [media.port for media in answer.media] == [0, 7882, 7882]
+    assert answer.bundles == (("1", "2"),)
     assert answer.media[1].has("candidate") and not answer.media[0].has("candidate")
 
 

@@ -18,6 +18,7 @@ from pylibsrtp import Policy, Session
 from kaamos.errors import LocalProtocolError
 from kaamos.media.description import Path, SrtpProfile
 from kaamos.media.engine import DatagramKind
+from kaamos.rtc.channel import DataMessage
 from kaamos.rtc.dtls import Certificate
 from kaamos.rtc.transport import PeerTransport
 from tests.support.fake_engine import FakeEngine
@@ -40,12 +41,16 @@ class Served:
             addresses,
             on_connected=self._note_connected,
             on_closed=self.reasons.append,
+            on_data=self._take_data,
             **timeouts,
         )
         self.record = engine.transports[self.transport.id]
 
     def _note_connected(self) -> None:
         self.is_connected = True
+
+    async def _take_data(self, message: DataMessage) -> None:
+        raise AssertionError("no data channels in these tests")
 
     async def meet(self, client: OrtcClient) -> None:
         self.transport.start(client.remote)
