@@ -10,8 +10,9 @@ from collections.abc import Awaitable, Callable, Mapping
 
 import pytest
 
-from tests.support.browsers import NO_DEVICES, Chromium, Received, RoomPage
+from tests.support.browsers import Chromium, RoomPage
 from tests.support.server import RunningServer, running_server
+from tests.support.visitor import NO_DEVICES, Received
 from tests.support.waiting import until
 
 Tracks = Mapping[tuple[str, str], Received]

@@ -3,9 +3,10 @@
 import asyncio
 from dataclasses import dataclass
 
-from tests.support.browsers import NO_DEVICES, Chromium, RoomPage
+from tests.support.browsers import Chromium, RoomPage
 from tests.support.impair import REROUTE, Relay, relayed
 from tests.support.server import RunningServer
+from tests.support.visitor import NO_DEVICES
 
 LOSS = 0.05
 RTT_S = 0.05

@@ -1,10 +1,11 @@
 """What people do on the page besides talking: share a screen, choose devices, look at how the call goes."""
 
-from tests.support.browsers import SHARE_THIS_TAB, SMALL_CAMERA, Chromium, RoomPage
+from tests.support.browsers import SHARE_THIS_TAB, Chromium, RoomPage
 from tests.support.server import RunningServer
+from tests.support.visitor import SMALL_CAMERA
 from tests.support.waiting import until
 
-CAMERA = SMALL_CAMERA % (320, 180) + ";"
+CAMERA = SMALL_CAMERA % (320, 180)
 SOURCES = "[...kaamos.tracks.values()].map((track) => track.source).sort()"
 DECODED = """async () => {
   const { mid } = [...kaamos.tracks.values()].find(({ source }) => source === "screen_share");
@@ -58,9 +59,9 @@ async def test_another_camera_takes_the_place_of_the_first_without_a_new_offer(
     first = await ada.page.evaluate(used)
     await ada.page.locator("#choose-camera").select_option(index=2)  # the second is a depth camera
     await until(lambda: ada.page.evaluate(used), lambda device: device != first, 5.0)
-    frames = before["Ada", "video"].frames_decoded
+    frames = before["Ada", "camera"].frames_decoded
 
-    await until(grace.received, lambda now: now["Ada", "video"].frames_decoded > frames + 30, 10.0)
+    await until(grace.received, lambda now: now["Ada", "camera"].frames_decoded > frames + 30, 10.0)
     assert await ada.page.evaluate("kaamos.connection.localDescription.sdp") == offers
     assert [page.errors for page in (ada, grace)] == [[], []]
 

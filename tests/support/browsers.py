@@ -1,20 +1,15 @@
-"""Headless Chromium with a fake camera and microphone, driven by Playwright.
-
-Where no Chromium is installed a test that asks for one is skipped; ``KAAMOS_REQUIRE_BROWSERS=1`` makes that a
-failure, so that a machine meant to run these tests cannot pass by not running them.
-"""
+"""Headless Chromium with a fake camera and microphone, driven by Playwright."""
 
 import asyncio
 import contextlib
-import os
-import shutil
-from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass
+from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 from playwright.async_api import Browser, Page, async_playwright
 
-from tests.support.waiting import until
+from tests.support.required import program
+from tests.support.visitor import KEEP_SOCKETS, SMALL_CAMERA, Visitor
 
 # The last --disable-features on the command line counts; Playwright passes one too, ours comes later.
 DISABLED_FEATURES = "WebRtcHideLocalIpsWithMdns,Translate,OptimizationHints,MediaRouter"
@@ -37,27 +32,6 @@ FLAGS = [
     f"--disable-features={DISABLED_FEATURES}",
 ]
 
-# Gives the fake camera a size of the test's choosing, whatever the page asks for.
-SMALL_CAMERA = """(() => {
-  const original = MediaDevices.prototype.getUserMedia;
-  MediaDevices.prototype.getUserMedia = function (wanted) {
-    const { deviceId } = wanted.video ?? {};
-    const video = { deviceId, width: { exact: %d }, height: { exact: %d }, frameRate: { ideal: 15 } };
-    return original.call(this, wanted.video ? { ...wanted, video } : wanted);
-  };
-})()"""
-
-# Lets a test end the page's sockets behind its back.
-KEEP_SOCKETS = """(() => {
-  const original = WebSocket;
-  window.sockets = [];
-  window.WebSocket = class extends original {
-    constructor(...args) {
-      super(...args);
-      window.sockets.push(this);
-    }
-  };
-})()"""
 
 # Lets getDisplayMedia show the page's own tab, which the flag above accepts for the user.
 SHARE_THIS_TAB = """(() => {
@@ -65,97 +39,24 @@ SHARE_THIS_TAB = """(() => {
   MediaDevices.prototype.getDisplayMedia = function (wanted) {
     return original.call(this, { ...wanted, preferCurrentTab: true });
   };
-})();"""
-
-NO_DEVICES = """
-  MediaDevices.prototype.getUserMedia = async () => { throw new DOMException("none here", "NotFoundError"); };
+})();
 """
 
-RECEIVED = """async () => {
-  const stats = [...((await kaamos.connection?.getStats()) ?? []).values()];
-  return stats.filter((s) => s.type === "inbound-rtp" && kaamos.tracks.has(s.mid)).map((s) => ({
-    mid: s.mid,
-    name: kaamos.participants.get(kaamos.tracks.get(s.mid).user_id)?.name ?? "",
-    kind: s.kind,
-    packets: s.packetsReceived,
-    lost: s.packetsLost,
-    key_frame_requests: s.pliCount ?? 0,
-    frames_decoded: s.framesDecoded ?? 0,
-    freezes: s.freezeCount ?? 0,
-    frozen_s: s.totalFreezesDuration ?? 0,
-    audio_energy: s.totalAudioEnergy ?? 0,
-    aspect: s.frameHeight ? s.frameWidth / s.frameHeight : 0,
-  }));
-}"""
 
-
-def chromium_binary() -> str:
-    """Return the path of Chromium; skip the test without one, or fail where browsers are required."""
-    found = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if found is None:
-        if os.environ.get("KAAMOS_REQUIRE_BROWSERS") == "1":
-            pytest.fail("KAAMOS_REQUIRE_BROWSERS=1, but no chromium is on PATH")
-        pytest.skip("no Chromium on PATH (Debian: apt-get install chromium fonts-dejavu-core)")
-    return found
-
-
-@dataclass(frozen=True)
-class Received:
-    """What a page has received so far of one track of somebody."""
-
-    mid: str
-    name: str  # of who sent it, as the page knows it
-    kind: str
-    packets: int
-    lost: int
-    key_frame_requests: int
-    frames_decoded: int
-    freezes: int
-    frozen_s: float
-    audio_energy: float
-    aspect: float  # width by height of the last decoded frame; 0 before the first
-
-
-class RoomPage:
+class RoomPage(Visitor):
     """The room page in one tab."""
 
     def __init__(self, page: Page, name: str) -> None:
+        super().__init__(name)
         self.page = page
-        self.name = name
-        self.errors: list[str] = []  # what the page threw or logged as an error
         page.on("pageerror", lambda error: self.errors.append(str(error)))
         page.on("console", lambda m: self.errors.append(m.text) if m.type == "error" else None)
 
-    async def received(self) -> dict[tuple[str, str], Received]:
-        """Return what it receives, by (sender's name, kind)."""
-        rows = await self.page.evaluate(RECEIVED)
-        return {(row["name"], row["kind"]): Received(**row) for row in rows}
+    async def evaluate(self, script: str) -> Any:
+        return await self.page.evaluate(script)
 
-    async def names_shown(self) -> set[str]:
-        """Return whose tiles are in the grid."""
-        return set(await self.page.locator(".tile .name").all_inner_texts())
-
-    async def plays(self, names: set[str], within_s: float = 20.0) -> Mapping[tuple[str, str], Received]:
-        """Wait until exactly these people are shown, and picture and sound of each arrive; return those."""
-
-        def is_whole(seen: tuple[set[str], dict[tuple[str, str], Received]]) -> bool:
-            shown, tracks = seen
-            wanted = {(name, kind) for name in names for kind in ("audio", "video")}
-            return (
-                shown == names
-                and set(tracks) == wanted
-                and all(t.frames_decoded > 0 for t in tracks.values() if t.kind == "video")
-                and all(t.audio_energy > 0 for t in tracks.values() if t.kind == "audio")
-            )
-
-        async def look() -> tuple[set[str], dict[tuple[str, str], Received]]:
-            return await self.names_shown(), await self.received()
-
-        return (await until(look, is_whole, within_s))[1]
-
-    async def lose_socket(self) -> None:
-        """End the page's socket in a way that it did not choose."""
-        await self.page.evaluate("sockets.at(-1).close(4999)")
+    async def reload(self) -> None:
+        await self.page.reload()
 
     async def close(self) -> None:
         """Close the tab, as its user would."""
@@ -198,7 +99,7 @@ class Chromium:
 
 @contextlib.asynccontextmanager
 async def running_chromium() -> AsyncIterator[Chromium]:
-    binary = chromium_binary()
+    binary = program(("chromium", "chromium-browser", "google-chrome"), "chromium fonts-dejavu-core")
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=binary, args=FLAGS, chromium_sandbox=False)
         try:

@@ -56,11 +56,13 @@ async def _read_address(process: asyncio.subprocess.Process) -> str:
 
 
 @contextlib.asynccontextmanager
-async def running_server(*flags: str, **settings: str) -> AsyncIterator[RunningServer]:
+async def running_server(
+    *flags: str, rtc_ip: str = "127.0.0.1", **settings: str
+) -> AsyncIterator[RunningServer]:
     """Start a server, and stop it by SIGTERM: it must end by itself, in time, with exit code 0.
 
-    ``settings`` are environment variables beside the defaults of a test: media on 127.0.0.1 and no limit
-    on how many rooms and sockets one address opens.
+    ``rtc_ip`` is its address for media. ``settings`` are environment variables beside the defaults of a test:
+    no limit on how many rooms and sockets one address opens.
     """
     defaults = {f"KAAMOS_LIMITS_{name}_PER_MINUTE": "0" for name in ("CREATE", "INFO", "WS")}
     with tempfile.TemporaryDirectory(prefix="kaamos-server-") as folder:
@@ -68,7 +70,7 @@ async def running_server(*flags: str, **settings: str) -> AsyncIterator[RunningS
         with log.open("wb") as stderr:
             process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-m", "kaamos", "serve"),
-                *("--port", "0", "--rtc-port", "0", "--rtc-ip", "127.0.0.1"),
+                *("--port", "0", "--rtc-port", "0", "--rtc-ip", rtc_ip),
                 *flags,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=stderr,
