@@ -39,11 +39,13 @@ NAMES_SHOWN = """() => [...document.querySelectorAll(".tile .name")].map((label)
 
 RECEIVED = """async () => {
   const stats = [...((await kaamos.connection?.getStats()) ?? []).values()];
+  const types = new Map(stats.map(({ id, mimeType }) => [id, mimeType ?? ""]));
   return stats.filter((s) => s.type === "inbound-rtp" && kaamos.tracks.has(s.mid)).map((s) => ({
     mid: s.mid,
     name: kaamos.participants.get(kaamos.tracks.get(s.mid).user_id)?.name ?? "",
     source: kaamos.tracks.get(s.mid).source,
     kind: s.kind,
+    codec: (types.get(s.codecId) ?? "").split("/").at(-1).toUpperCase(),
     packets: s.packetsReceived,
     lost: s.packetsLost,
     key_frame_requests: s.pliCount ?? 0,
@@ -64,6 +66,7 @@ class Received:
     name: str  # of who sent it, as the page knows it
     source: str
     kind: str
+    codec: str  # of the last packets: "VP8"; empty before the first
     packets: int
     lost: int
     key_frame_requests: int
