@@ -61,6 +61,8 @@ async def running_server(
 ) -> AsyncIterator[RunningServer]:
     """Start a server, and stop it by SIGTERM: it must end by itself, in time, with exit code 0.
 
+    What it did not foresee and only logged fails the test as well.
+
     ``rtc_ip`` is its address for media. ``settings`` are environment variables beside the defaults of a test:
     no limit on how many rooms and sockets one address opens.
     """
@@ -87,6 +89,7 @@ async def running_server(
                 process.send_signal(signal.SIGTERM)
             code = await asyncio.wait_for(process.wait(), STOP_TIMEOUT_S)
             assert code == 0, f"the server ended with {code}:\n{log.read_text()}"
+            assert "Traceback" not in log.read_text(), log.read_text()
         finally:
             if process.returncode is None:
                 process.kill()
