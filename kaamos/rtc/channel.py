@@ -35,7 +35,7 @@ class DataDrop(StrEnum):
 
     NO_CHANNEL = "no_channel"  # on a stream where none was opened, or to a peer that has none for it
     TOO_MANY_CHANNELS = "too_many_channels"
-    BAD_OPEN = "bad_open"  # malformed, on a stream in use, or on one of ours
+    BAD_OPEN = "bad_open"  # malformed, or on a stream in use or out of range
     BAD_PAYLOAD = "bad_payload"  # of an unknown kind, or text that is no UTF-8
     TOO_LARGE = "too_large"  # longer than we take; its channel is closed
     TOO_LARGE_FOR_PEER = "too_large_for_peer"

@@ -230,7 +230,7 @@ class DataChannels:
         if not self._association.add_stream(stream_id):
             return
         kind = ChannelKind.read(data)
-        if kind is None or stream_id >= MAX_STREAMS or self._association.is_own_stream(stream_id):
+        if kind is None or stream_id >= MAX_STREAMS:
             self.drops[DataDrop.BAD_OPEN] += 1
             self._association.reset_stream(stream_id)
             return

@@ -41,6 +41,7 @@ TSN_WINDOW = 512  # how far a chunk may be ahead of the ones that are missing
 MAX_HELD_CHUNKS = 1024  # of messages that are not complete, or wait for an earlier one
 MAX_DUPLICATES = 16  # told in a SACK
 MAX_STREAMS_IN_USE = 64  # 32 channels, and those that one side has closed and the other not yet
+OWN_STREAMS_BELOW = 256  # what Firefox has from the beginning
 MAX_UNACKED_CHUNKS = 256  # then messages wait outside; the last one taken may be 64 more
 MAX_OUTSTANDING_CHUNKS = 512  # that a SACK can speak of
 MAX_CONGESTION_WINDOW_BYTES = 256 * 1024
@@ -92,13 +93,15 @@ class SctpAssociation:
         sctp = self._sctp
         return self.is_established and len(sctp._sent_queue) + len(sctp._outbound_queue) < MAX_UNACKED_CHUNKS
 
-    def is_own_stream(self, stream_id: int) -> bool:
-        """Return whether we, not the peer, open channels under this number (RFC 8832 section 6)."""
-        return stream_id % 2 == (1 if self._sctp.is_server else 0)
-
     def free_stream(self) -> int | None:
-        """Return the lowest number for a channel of ours, None where all are taken."""
-        numbers = range(1 if self._sctp.is_server else 0, self._sctp._outbound_streams_count, 2)
+        """Return a number for a channel of ours, None where all are taken.
+
+        RFC 8832 section 6 gives each side every second number; werift takes those of the other side.  So ours
+        are counted from above, where nobody else begins.
+        """
+        top = min(self._sctp._outbound_streams_count, OWN_STREAMS_BELOW)
+        parity = 1 if self._dtls.is_server else 0
+        numbers = (number for number in reversed(range(top)) if number % 2 == parity)
         return next((number for number in numbers if number not in self._sctp._data_channels), None)
 
     def add_stream(self, stream_id: int) -> bool:

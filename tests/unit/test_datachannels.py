@@ -244,6 +244,34 @@ async def test_the_channel_we_made_gives_way_to_the_peers_own(meet: Meet) -> Non
     assert theirs.readyState == "open" and len(pair.channels) == 2
 
 
+async def test_a_peer_may_open_with_numbers_of_our_side_as_werift_does(meet: Meet) -> None:
+    pair = await meet()
+    channel = await pair.open("odd", id=5)
+    channel.send("here")
+    await eventually(lambda: pair.taken == [message("here", ChannelKind("odd"))])
+
+
+async def test_an_opening_on_a_channel_of_ours_closes_that(meet: Meet) -> None:
+    pair = await meet()
+    pair.us.send(message("one"), b"")
+    await eventually(lambda: len(pair.given) == 1)
+    (ours,) = pair.channels
+    assert ours.id == 255
+    await pair.send_chunks(dcep(ChannelKind("more").write(), 255)(pair))
+    await eventually(lambda: ours.readyState == "closed")
+    assert pair.us.drops == {DataDrop.BAD_OPEN: 1} and await pair.is_alive()
+
+
+async def test_a_peer_with_few_streams_gets_low_numbers_and_then_none(meet: Meet) -> None:
+    pair = await meet()
+    pair.association._sctp._outbound_streams_count = 5
+    for number in range(4):
+        pair.us.send(message(f"{number}", ChannelKind(f"{number}")), b"")
+    await eventually(lambda: len(pair.given) == 2)
+    assert [channel.id for channel in pair.channels] == [3, 1]
+    assert pair.us.drops == {DataDrop.NO_CHANNEL: 2}
+
+
 async def test_we_open_a_bounded_number_of_channels(meet: Meet) -> None:
     pair = await meet()
     for number in range(MAX_CHANNELS + 3):
@@ -507,7 +535,6 @@ GOES_ON: dict[str, Callable[[Pair], Chunk | bytes]] = {
     "data of no kind": lambda pair: pair.data(protocol=99),
     "text that is none": lambda pair: pair.data(text=b"\xff\xfe"),
     "an opening cut short": dcep(OPEN[:-2], 4),
-    "an opening on our side": dcep(OPEN, 5),
     "an opening far away": dcep(OPEN, 40_000),
     "nonsense of the channel protocol": dcep(b"\x09", 6),
     "an acknowledgement of no opening": dcep(b"\x02", 8),
