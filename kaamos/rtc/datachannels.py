@@ -30,6 +30,9 @@ SENDER_PROTOCOL = "kaamos.from"
 MAX_QUEUED_BYTES = 640 * 1024
 _MESSAGE_OVERHEAD_BYTES = 128  # what a message costs beside its payload
 
+# Messages that are handed over at a stretch, about 2 ms of work; each is acknowledged, and then it goes on.
+_MESSAGES_AT_ONCE = 32
+
 _PAYLOADS = {
     Payload.TEXT: (True, False),
     Payload.BINARY: (False, False),
@@ -175,14 +178,15 @@ class DataChannels:
 
     def _pump(self) -> None:
         """Hand over what waits, as far as the association takes it."""
-        association = self._association
-        while self._waiting and association is not None and association.has_room:
+        association, sent = self._association, 0
+        while self._waiting and sent < _MESSAGES_AT_ONCE and association is not None and association.has_room:
             waiting = self._waiting.popleft()
             self._waiting_bytes -= waiting.cost_bytes
             left_s = None if waiting.expires is None else waiting.expires - asyncio.get_running_loop().time()
             if left_s is not None and left_s < 0:
                 self.drops[DataDrop.EXPIRED] += 1
                 continue
+            sent += 1
             channel = waiting.channel
             association.send(
                 channel.stream_id,

@@ -75,6 +75,7 @@ class Pair:
         await self.client.connect(self.transport.local)
         await self.sctp.start(None, 5000)
         await eventually(lambda: self.is_connected and self.sctp.state == "connected")
+        await eventually(lambda: self.association.is_established)
 
     def create(self, label: str, **options: Any) -> RTCDataChannel:
         channel = RTCDataChannel(self.sctp, RTCDataChannelParameters(label=label, **options))
