@@ -116,5 +116,3 @@ async def test_who_floods_is_throttled_and_the_loop_stays_free(server: Server) -
     assert talked["audio"] > 0
     # The machine may give the processor to somebody else; then only the loop's own work counts.
     assert max(map(min, watch.late_s, watch.busy_s)) < MAX_LAG_S
-    late = sorted(watch.late_s)
-    assert late[len(late) * 99 // 100] < MAX_LAG_S
