@@ -26,14 +26,17 @@ cdef enum:
     MAX_CODECS = 32           # codec ids are below this
     MAX_MID = 16              # longer mids do not fit a one-byte header extension (RFC 8285 section 4.2)
     MAX_CNAME = 64
-    MAX_SSRCS = 16            # announced SSRCs a section
+    MAX_SSRCS = 16            # SSRCs of a section: announced, or heard of at one time
+    MAX_LAYERS = 4            # encodings of a publication
+    MAX_RID = 16              # longer ones do not fit a one-byte header extension either
     MAX_STREAMS = 32          # SSRCs a peer sends from at one time
     MAX_STREAMS_EVER = 256    # libsrtp keeps one stream an SSRC for the life of a session
     MAX_CREDENTIAL = 256      # ICE ufrag and pwd, RFC 8839 section 5.4
     MAX_REPORT_BLOCKS = 31    # RC is five bits
 
     HISTORY_PACKETS = 128     # repeated packets kept where the peer has no RTX (design 1.4)
-    KEPT_PACKETS = 512        # plaintext kept of a publication: about a second of 720p
+    KEPT_PACKETS = 512        # plaintext kept of a publication: about a second of 720p ...
+    MIN_KEPT_PACKETS = 128    # ... halved for each layer below the best, which sends about a third
     KEPT_US = 2000000         # and not repeated when older: the picture has moved on
     MAX_MISSING = 256         # numbers of one publication that are waited for
     MAX_NACK_TRIES = 10
@@ -60,6 +63,10 @@ cdef enum:
     FIRST_REPORT_US = 50000         # browsers drop mid and rid only after a receiver report
     REPORT_INTERVAL_US = 1000000    # RR and SR; browsers use about the same for video
     TAKEOVER_US = 200000            # silence after which another SSRC may take over a section
+    LAYER_SILENCE_US = 500000       # a layer so long without a packet, while another one goes on, is given up ...
+    LAYER_FRAMES = 3                # ... once the other one is so many frames ahead: a still screen sends few
+    LAYER_PAUSE_US = 1500000        # a layer that was given up ...
+    LAYER_TRUST_US = 2000000        # ... is taken again when it came so long without such a pause
     STREAM_IDLE_US = 30000000       # a table entry this old may be used for another SSRC
     MIN_REPEAT_US = 20000           # a packet is not repeated sooner, whatever the RTT
     TICK_US = 10000                 # how often timers are looked at
@@ -136,6 +143,7 @@ cdef enum:                    # DropReason: every packet that goes no further in
     DROP_RTX_UNKNOWN
     DROP_RED_MALFORMED
     DROP_INACTIVE_STREAM
+    DROP_UNWANTED_LAYER
     # RTCP
     DROP_RTCP_MALFORMED
     # towards a subscriber
@@ -181,6 +189,7 @@ cdef enum:                    # CommandKind
     CMD_KEYS                  # subject Transport, object Keys
     CMD_ADD_UPTRACK           # subject UpTrack
     CMD_UPDATE_UPTRACK        # subject UpTrack, object UpConfig
+    CMD_ADD_LAYER             # subject UpTrack, object Repair, value which layer
     CMD_REMOVE_UPTRACK        # subject UpTrack
     CMD_ADD_DOWNTRACK         # subject DownTrack
     CMD_UPDATE_DOWNTRACK      # subject DownTrack, object DownConfig
@@ -197,6 +206,7 @@ ctypedef int DropReason
 ctypedef int (*srtp_fn)(void *session, void *packet, int *length) noexcept nogil
 
 cdef struct Transport
+cdef struct Stream
 cdef struct UpTrack
 cdef struct DownTrack
 
@@ -286,6 +296,7 @@ cdef struct Packet:
     bint     has_long         # an element that is sent on does not fit a one-byte header
     uint64_t ext_seq          # set by stream_receive
     bint     is_keyframe      # set by codec_is_keyframe
+    bint     is_best          # it is of the layer that subscribers are to get
     uint8_t  codec            # codec id, of RED that of the primary block
     uint32_t clock_rate
     # Of a RED packet (RFC 2198) `payload` is the primary block; this is the whole.  red_length 0: not RED.
@@ -315,13 +326,16 @@ cdef struct UpConfig:
     uint8_t  mid[MAX_MID]
     uint32_t ssrc_count
     uint32_t ssrcs[MAX_SSRCS]
+    uint32_t layer_count      # 1 without rids
+    uint8_t  rid_lengths[MAX_LAYERS]      # lowest quality first
+    uint8_t  rids[MAX_LAYERS][MAX_RID]
     uint32_t rtx_count
     uint32_t rtx_ssrcs[MAX_SSRCS]         # each repeats the SSRC at the same place of:
     uint32_t repaired_ssrcs[MAX_SSRCS]
 
 cdef struct Stream:
     # One SSRC that a peer sends from: what receiver reports need (RFC 3550 appendices A.1, A.3, A.8).
-    UpTrack *uptrack          # NULL: only RTCP came from it so far
+    UpTrack *uptrack          # NULL: only RTCP came from it so far, or its section is not known
     uint64_t ext_seq          # highest received
     uint64_t base_ext_seq
     uint64_t received
@@ -339,6 +353,8 @@ cdef struct Stream:
     uint8_t  has_packets
     uint8_t  has_sr
     uint8_t  is_ended         # BYE came
+    uint8_t  layer            # of the section: which one it is, or repairs
+    uint8_t  has_moved        # to another section or layer, which it may once
 
 cdef struct Keys:
     void *rx                  # srtp_t for what the peer sends, any SSRC
@@ -364,13 +380,14 @@ cdef struct KeptPacket:
     uint8_t  bytes[RECV_BYTES]
 
 cdef struct Repair:
-    # What a video publication keeps against loss, on both sides: the numbers it misses, ascending,
-    # and its last packets in the clear, one copy for all subscribers.
+    # What a layer of a video publication keeps against loss, on both sides: the numbers it misses,
+    # ascending, and its last packets in the clear, one copy for all subscribers.
     uint32_t ssrc             # whose numbers these are
     uint32_t missing_count
     uint64_t highest
     Missing  missing[MAX_MISSING]
-    KeptPacket kept[KEPT_PACKETS]
+    uint64_t kept_mask        # how many are kept, a power of two, less one
+    KeptPacket *kept          # behind this struct, in the same piece of memory
 
 cdef struct Transport:
     Transport *next           # worker's list of all transports
@@ -405,17 +422,27 @@ cdef struct Transport:
     uint32_t   stream_ssrcs[MAX_STREAMS]  # packed, so that a look-up reads two cache lines
     Stream     streams[MAX_STREAMS]
 
+cdef struct Layer:
+    # One encoding of a publication: simulcast has one a rid, lowest quality first, all else has one.
+    Stream    *active         # the SSRC whose packets are forwarded
+    Repair    *repair         # NULL: audio
+    uint64_t   keyframe_asked_us
+    uint64_t   arrived_us     # its newest packet with media
+    uint64_t   run_since_us   # it has come since then without LAYER_PAUSE_US in between; 0: not since it was given up
+    uint32_t   timestamp      # of its newest frame
+    uint32_t   frames_ahead   # that came since the best layer's last packet
+    uint8_t    wants_keyframe # somebody waits for one
+    uint8_t    is_doubtful    # it fell silent while it was the best
+
 cdef struct UpTrack:
     UpTrack   *next           # transport's list
     Transport *transport
     UpConfig  *config
-    Stream    *active         # the SSRC whose packets are forwarded
     DownTrack *downtracks     # who receives it, linked through next_subscriber
     DownTrack *waiting        # who will from its next key frame on, linked through next_waiting
-    Repair    *repair         # NULL: audio
-    uint64_t   keyframe_asked_us
+    Layer      layers[MAX_LAYERS]     # as many as config.layer_count
+    uint32_t   best           # the layer that subscribers are to get
     uint32_t   id
-    uint8_t    wants_keyframe # somebody waits for one
     uint8_t    codec          # of its newest packet, NO_CODEC: nothing came yet
     uint8_t    told_codec     # what Python knows
     uint64_t   codec_told_us
@@ -426,15 +453,18 @@ cdef struct UpTrack:
     uint64_t   bytes
     uint64_t   keyframes
     uint64_t   keyframe_requests
-    uint64_t   lost           # cumulative, of the active SSRC
+    uint64_t   lost           # cumulative, of the best layer's active SSRC
     uint64_t   jitter_ticks
 
 cdef struct Range:
     uint64_t first            # from this incoming number on
     uint64_t offset           # outgoing = incoming + offset, modulo 2**64
+    uint32_t ssrc             # whose incoming numbers these are
+    uint32_t timestamp_offset # of these packets
 
 cdef struct Rewriter:
-    # Maps incoming numbers of the current source to gapless outgoing ones (docs/rewriting.md).
+    # Maps incoming numbers of the current source to gapless outgoing ones (docs/rewriting.md), and back:
+    # those of layers that it had before too.
     Range    ranges[MAX_RANGES]   # a ring, newest at `newest`
     uint32_t newest
     uint32_t range_count          # 0: no source yet
@@ -555,6 +585,7 @@ cdef class Worker:
     cdef dict downtracks      # id -> address of DownTrack
     cdef dict configs         # track id -> address of the newest UpConfig or DownConfig
     cdef dict tracks          # transport id -> ids of its tracks
+    cdef dict repairs         # UpTrack id -> addresses of its Repairs, one a layer
     cdef dict twccs           # transport id -> address of Twcc
     cdef dict sessions        # transport id -> what keeps its libsrtp sessions alive
     cdef object retired       # deque of (command number, address, object kept alive)
@@ -572,5 +603,6 @@ cdef class Worker:
     cdef UpTrack *uptrack(self, uint32_t uptrack_id) except NULL
     cdef DownTrack *downtrack(self, uint32_t downtrack_id) except NULL
     cdef void unbind(self, uint32_t transport_id, bytes key)
+    cdef void need_repairs(self, uint32_t uptrack_id, uint32_t layers) except *
     cdef void need_twcc(self, uint32_t transport_id)
     cdef void forget_track(self, uint32_t transport_id, uint32_t track_id)

@@ -29,7 +29,7 @@ DROP_NAMES = (
     "stun_malformed", "stun_unexpected",
     "stun_unknown_ufrag", "stun_bad_integrity", "no_keys", "too_many_ssrcs", "srtp_auth", "srtp_replay", "srtp_other",
     "srtcp", "rtp_malformed", "unknown_ssrc", "unknown_payload_type", "sequence_jump", "duplicate",
-    "rtx_malformed", "rtx_unknown", "red_malformed", "inactive_stream",
+    "rtx_malformed", "rtx_unknown", "red_malformed", "inactive_stream", "unwanted_layer",
     "rtcp_malformed", "no_path", "awaiting_keyframe", "codec_not_negotiated", "padding_only", "too_late", "protect",
     "send_buffer_full", "send_error",
 )

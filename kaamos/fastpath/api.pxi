@@ -14,7 +14,6 @@ cdef class Worker:
                   uintptr_t unprotect_rtcp=0, uint64_t seed=1):
         cdef WorkerCore *w = <WorkerCore *>allocate(sizeof(WorkerCore))
         cdef epoll_event event
-        cdef int i
         self.core = w
         w.epoll_fd = w.command_fd = w.event_fd = -1
         self.transports = {}
@@ -25,6 +24,7 @@ cdef class Worker:
         self.downtracks = {}
         self.configs = {}
         self.tracks = {}
+        self.repairs = {}
         self.twccs = {}
         self.sessions = {}
         self.retired = deque()
@@ -43,16 +43,7 @@ cdef class Worker:
         w.ufrags.entries = <TableEntry *>allocate(1024 * sizeof(TableEntry))
         self.path_entries = <uintptr_t>w.paths.entries
         self.ufrag_entries = <uintptr_t>w.ufrags.entries
-        for i in range(RECV_BATCH):
-            w.recv_iov[i].iov_base = w.recv_slots[i]
-            w.recv_iov[i].iov_len = RECV_BYTES
-            w.recv_messages[i].msg_hdr.msg_iov = &w.recv_iov[i]
-            w.recv_messages[i].msg_hdr.msg_iovlen = 1
-            w.recv_messages[i].msg_hdr.msg_name = w.recv_names[i]
-            w.recv_messages[i].msg_hdr.msg_control = w.recv_controls[i]
-        for i in range(SEND_BATCH):
-            w.send_messages[i].msg_hdr.msg_iov = &w.send_iov[i]
-            w.send_messages[i].msg_hdr.msg_iovlen = 1
+        udp_prepare(w)
         w.epoll_fd = epoll_create1(EPOLL_CLOEXEC)
         w.command_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)
         w.event_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)
@@ -74,8 +65,10 @@ cdef class Worker:
             free(<void *><uintptr_t>address)
         for address in list(self.configs.values()) + list(self.twccs.values()):
             free(<void *><uintptr_t>address)
+        for addresses in self.repairs.values():
+            for address in addresses:
+                free(<void *><uintptr_t>address)
         for address in self.uptracks.values():
-            free((<UpTrack *><uintptr_t>address).repair)
             free(<void *><uintptr_t>address)
         for address in self.downtracks.values():
             free((<DownTrack *><uintptr_t>address).history)
@@ -238,15 +231,7 @@ cdef class Worker:
             self.push(CMD_GROW_TABLE, entries, &self.core.paths, self.path_mask)
             self.retire(<void *>self.path_entries, None)
             self.path_entries = <uintptr_t>entries
-        p = <Path *>allocate(sizeof(Path))
-        memcpy(p.remote_ip, PyBytes_AsString(remote_ip), <size_t>len(remote_ip))
-        memcpy(p.local_ip, PyBytes_AsString(local_ip), <size_t>len(local_ip))
-        p.remote_port = remote_port
-        p.family = 4 if len(remote_ip) == 4 else 6
-        p.needs_source = needs_source
-        p.transport = t
-        p.name_length = sockaddr_write(p.name, p.remote_ip, remote_port, p.family)
-        p.control_length = pktinfo_write(p.control, p.local_ip, p.family)
+        p = make_path(t, remote_ip, remote_port, local_ip, needs_source)
         self.paths[key] = (transport_id, <uintptr_t>p)
         self.bound[transport_id][key] = None
         self.push(CMD_BIND, p, NULL, 0)
@@ -272,21 +257,20 @@ cdef class Worker:
 
     def add_uptrack(self, uint32_t transport_id, bytes mid, bint is_video, list payload_types, list extensions,
                     list ssrcs, bint has_pli, bint has_fir, bint has_nack=False, bint has_transport_cc=False,
-                    list rtx_payload_types=[], list rtx_ssrcs=[]):
+                    list rtx_payload_types=[], list rtx_ssrcs=[], list rids=[]):
         """Return the id of a new publication.
 
         ``payload_types``: (payload type, codec id, format, clock rate); ``extensions``: (kind, id);
-        ``rtx_payload_types`` and ``rtx_ssrcs``: (RTX, what it repeats).
+        ``rtx_payload_types`` and ``rtx_ssrcs``: (RTX, what it repeats); ``rids``: of simulcast, lowest
+        quality first.
         """
         cdef Transport *t = self.transport(transport_id)
         cdef UpConfig *config
         cdef UpTrack *u
-        self.need_room(2)
+        self.need_room(2 + MAX_LAYERS)
         config = make_up_config(mid, is_video, payload_types, extensions, ssrcs, has_pli, has_fir, has_nack,
-                                has_transport_cc, rtx_payload_types, rtx_ssrcs)
+                                has_transport_cc, rtx_payload_types, rtx_ssrcs, rids)
         u = <UpTrack *>allocate(sizeof(UpTrack))
-        if is_video:
-            u.repair = <Repair *>allocate(sizeof(Repair))
         if has_transport_cc:
             self.need_twcc(transport_id)
         u.transport = t
@@ -297,23 +281,36 @@ cdef class Worker:
         self.uptracks[u.id] = <uintptr_t>u
         self.configs[u.id] = <uintptr_t>config
         self.tracks[transport_id][u.id] = None
+        if is_video:
+            self.need_repairs(u.id, config.layer_count)
         self.push(CMD_ADD_UPTRACK, u, NULL, 0)
         return u.id
 
     def update_uptrack(self, uint32_t uptrack_id, bytes mid, bint is_video, list payload_types, list extensions,
                        list ssrcs, bint has_pli, bint has_fir, bint has_nack=False, bint has_transport_cc=False,
-                       list rtx_payload_types=[], list rtx_ssrcs=[]):
+                       list rtx_payload_types=[], list rtx_ssrcs=[], list rids=[]):
         """Replace what was negotiated for a publication."""
         cdef UpTrack *u = self.uptrack(uptrack_id)
         cdef UpConfig *config
-        self.need_room(2)
+        self.need_room(2 + MAX_LAYERS)
         config = make_up_config(mid, is_video, payload_types, extensions, ssrcs, has_pli, has_fir, has_nack,
-                                has_transport_cc, rtx_payload_types, rtx_ssrcs)
+                                has_transport_cc, rtx_payload_types, rtx_ssrcs, rids)
         if has_transport_cc:
             self.need_twcc(u.transport.id)
+        if is_video:
+            self.need_repairs(uptrack_id, config.layer_count)
         self.push(CMD_UPDATE_UPTRACK, u, config, 0)
         self.retire(<void *><uintptr_t>self.configs[uptrack_id], None)
         self.configs[uptrack_id] = <uintptr_t>config
+
+    cdef void need_repairs(self, uint32_t uptrack_id, uint32_t layers) except *:
+        """Give each layer what it keeps against loss: the best one most, for it sends most."""
+        cdef Repair *r
+        addresses = self.repairs.setdefault(uptrack_id, [])
+        for i in range(len(addresses), layers):
+            r = make_repair(max(KEPT_PACKETS >> (layers - 1 - i), MIN_KEPT_PACKETS))
+            addresses.append(<uintptr_t>r)
+            self.push(CMD_ADD_LAYER, self.uptrack(uptrack_id), r, i)
 
     cdef void need_twcc(self, uint32_t transport_id):
         """Let the transport's arrivals be told from now on."""
@@ -334,7 +331,8 @@ cdef class Worker:
         """Free a track after the commands pushed so far."""
         cdef uintptr_t address = self.uptracks.pop(track_id, 0)
         if address:
-            self.retire((<UpTrack *>address).repair, None)
+            for repair in self.repairs.pop(track_id, ()):
+                self.retire(<void *><uintptr_t>repair, None)
         else:
             address = self.downtracks.pop(track_id)
             self.retire((<DownTrack *>address).history, None)

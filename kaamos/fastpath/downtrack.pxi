@@ -2,14 +2,35 @@
 # *emit* writes, encrypts and queues it when it really leaves.
 
 
+cdef void downtrack_start(DownTrack *d, const Packet *p, uint64_t now_us) noexcept nogil:
+    """Follow the packet's SSRC from here on.  Layers of one source are put on one time line."""
+    cdef Transport *t = d.source.transport
+    cdef uint32_t elapsed = rewriter_elapsed(&d.rewriter, p.clock_rate, now_us)
+    if d.is_switching:
+        d.rewriter.range_count = 0           # numbers of another source mean nothing here
+    else:
+        elapsed = stream_elapsed(stream_find(t, d.source_ssrc), d.rewriter.last_timestamp - d.rewriter.timestamp_offset,
+                                 stream_find(t, p.ssrc), p.timestamp, p.clock_rate, elapsed)
+    rewriter_start(&d.rewriter, p.ssrc, p.ext_seq, p.timestamp, elapsed)
+    d.source_ssrc = p.ssrc
+    d.clock_rate = p.clock_rate
+    d.is_switching = False
+
+
+cdef inline bint downtrack_follows(const DownTrack *d, const Packet *p) noexcept nogil:
+    """Tell whether this subscriber gets what the packet's SSRC sends."""
+    return p.ssrc == d.source_ssrc and not d.is_switching
+
+
 cdef DropReason downtrack_decide(DownTrack *d, const Packet *p, uint64_t now_us, uint64_t *out_seq,
                                  uint32_t *out_timestamp) noexcept nogil:
     """Say whether this subscriber gets the packet, and under which number and timestamp.
 
-    A new source, SSRC or codec starts at a key frame; until one comes the source is asked for it.
+    A new source, layer or SSRC starts at a key frame; until one comes the source is asked for it,
+    and a layer that played goes on.  Precondition: the packet is of the best layer, or followed.
     """
     cdef Rewriter *r = &d.rewriter
-    cdef bint follows = not d.is_switching and p.ssrc == d.source_ssrc
+    cdef bint follows = downtrack_follows(d, p)
     if d.transport.selected == NULL or d.transport.tx == NULL:
         return DROP_NO_PATH
     if p.payload_length == 0:
@@ -22,20 +43,17 @@ cdef DropReason downtrack_decide(DownTrack *d, const Packet *p, uint64_t now_us,
         return DROP_CODEC_NOT_NEGOTIATED
     if not follows:
         if not p.is_keyframe:
-            d.is_switching = True
-            d.source.wants_keyframe = True
+            uptrack_want_keyframe(d.source)
             return DROP_AWAITING_KEYFRAME
-        rewriter_start(r, p.ext_seq, p.timestamp, p.clock_rate, now_us)
-        d.source_ssrc = p.ssrc
-        d.clock_rate = p.clock_rate
-        d.is_switching = False
+        downtrack_start(d, p, now_us)
     out_seq[0] = rewriter_map(r, p.ext_seq)
     if out_seq[0] > r.highest_out + MAX_GAP:
         # Measured on what goes out, for numbers that were left out count too: a jump of 2**15 would
         # cost the receiver its rollover counter, and this SSRC with it (RFC 3711 section 3.3.1).
         rewriter_rebase(r, p.ext_seq)
         out_seq[0] = rewriter_map(r, p.ext_seq)
-        d.source.wants_keyframe = d.is_video
+        if d.is_video:
+            uptrack_want_keyframe(d.source)
     if out_seq[0] == 0:
         return DROP_TOO_LATE
     out_timestamp[0] = p.timestamp + r.timestamp_offset
@@ -81,7 +99,7 @@ cdef DropReason downtrack_emit(WorkerCore *w, DownTrack *d, const Packet *p, uin
 
 cdef void downtrack_retransmit(WorkerCore *w, DownTrack *d, uint64_t out_seq) noexcept nogil:
     """Emit a packet once more as RTX: from the publication's own copy, under a new number."""
-    cdef uint64_t in_seq = rewriter_unmap(&d.rewriter, out_seq)
+    cdef const Range *sent = rewriter_unmap(&d.rewriter, out_seq)
     cdef KeptPacket *kept
     cdef uint32_t *repeated_ms = &d.repeated_ms[out_seq & (KEPT_PACKETS - 1)]
     cdef uint32_t now_ms = <uint32_t>(w.now_us // 1000) | 1      # never 0
@@ -89,9 +107,9 @@ cdef void downtrack_retransmit(WorkerCore *w, DownTrack *d, uint64_t out_seq) no
     cdef bint with_mid = not d.is_acknowledged and d.config.extension_ids[EXT_MID] != NO_EXTENSION
     cdef uint8_t *q
     cdef size_t length
-    if in_seq == 0 or d.source == NULL or d.source.repair == NULL or d.is_switching:
+    if sent == NULL or d.source == NULL or d.is_switching:
         return
-    kept = repair_find(d.source.repair, d.source_ssrc, in_seq)
+    kept = uptrack_find(d.source, sent.ssrc, out_seq - sent.offset)
     if kept == NULL or w.now_us - kept.arrival_us > KEPT_US or kept.packet.payload_length == 0 \
             or d.config.rtx_payload_types[kept.packet.codec] == NO_PAYLOAD_TYPE:
         return
@@ -101,7 +119,7 @@ cdef void downtrack_retransmit(WorkerCore *w, DownTrack *d, uint64_t out_seq) no
     q = send_slot(w)
     d.rtx_seq += 1
     length = rtx_write(q, &kept.packet, d.config, with_mid, d.rtx_ssrc, d.rtx_seq,
-                       kept.packet.timestamp + d.rewriter.timestamp_offset, out_seq, w.now_us)
+                       kept.packet.timestamp + sent.timestamp_offset, out_seq, w.now_us)
     if not srtp_seal(w, d.transport, q, &length):
         drop(w, DROP_PROTECT)
         return
@@ -222,7 +240,7 @@ cdef void uptrack_relieve(UpTrack *u, const Packet *p) noexcept nogil:
                 downtrack_detach(d)
                 downtrack_attach(d, u)
             else:
-                u.wants_keyframe = True
+                uptrack_want_keyframe(u)
         d = following
 
 

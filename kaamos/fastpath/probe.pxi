@@ -151,7 +151,12 @@ cdef class RewriterProbe:
         self.r.last_timestamp = first_timestamp
 
     def start(self, uint64_t in_seq, uint32_t timestamp, uint32_t clock_rate, uint64_t now_us):
-        rewriter_start(&self.r, in_seq, timestamp, clock_rate, now_us)
+        self.r.range_count = 0
+        rewriter_start(&self.r, 0, in_seq, timestamp, rewriter_elapsed(&self.r, clock_rate, now_us))
+
+    def switch(self, uint32_t ssrc, uint64_t in_seq, uint32_t timestamp, uint32_t elapsed):
+        """Go on with another layer, ``elapsed`` ticks after the newest packet."""
+        rewriter_start(&self.r, ssrc, in_seq, timestamp, elapsed)
 
     def rebase(self, uint64_t in_seq):
         rewriter_rebase(&self.r, in_seq)
@@ -163,7 +168,9 @@ cdef class RewriterProbe:
         return rewriter_map(&self.r, in_seq)
 
     def unmap(self, uint64_t out_seq):
-        return rewriter_unmap(&self.r, out_seq)
+        """Return (SSRC, incoming number), or None when it is forgotten."""
+        cdef const Range *sent = rewriter_unmap(&self.r, out_seq)
+        return None if sent == NULL else (sent.ssrc, out_seq - sent.offset)
 
     def send(self, uint64_t in_seq, uint32_t timestamp, uint64_t now_us):
         """Map and note a packet; return (outgoing number, outgoing timestamp), or None when too late."""

@@ -2,24 +2,46 @@
 # continuous timestamps, payload type and extension ids in the subscriber's numbering.
 
 
-cdef void rewriter_start(Rewriter *r, uint64_t in_seq, uint32_t in_timestamp, uint32_t clock_rate,
-                         uint64_t now_us) noexcept nogil:
-    """Begin a new source at ``in_seq``: it becomes the number after the highest that was sent.
+cdef inline uint32_t rewriter_elapsed(const Rewriter *r, uint32_t clock_rate, uint64_t now_us) noexcept nogil:
+    """Return how many ticks went by since the newest packet, by the wall clock."""
+    return <uint32_t>((now_us - r.last_us) * clock_rate // 1000000)
 
-    The timestamp goes on by the wall clock, at least by one tick.  What the source sent before
+
+cdef void rewriter_open(Rewriter *r, uint32_t ssrc, uint64_t in_seq, uint64_t out_seq) noexcept nogil:
+    """Begin a range behind those that are remembered."""
+    if r.range_count:
+        r.newest = (r.newest + 1) & (MAX_RANGES - 1)
+    if r.range_count < MAX_RANGES:
+        r.range_count += 1
+    r.ranges[r.newest].first = in_seq
+    r.ranges[r.newest].offset = out_seq - in_seq
+    r.ranges[r.newest].ssrc = ssrc
+    r.ranges[r.newest].timestamp_offset = r.timestamp_offset
+
+
+cdef void rewriter_start(Rewriter *r, uint32_t ssrc, uint64_t in_seq, uint32_t in_timestamp,
+                         uint32_t elapsed) noexcept nogil:
+    """Begin a new SSRC at ``in_seq``: it becomes the number after the highest that was sent.
+
+    The timestamp goes on by ``elapsed`` ticks, at least by one.  What the SSRC sent before
     ``in_seq`` maps to nothing.
     """
-    cdef uint32_t elapsed = 0
-    if r.has_sent:
-        elapsed = <uint32_t>((now_us - r.last_us) * clock_rate // 1000000)
-        if elapsed == 0:
-            elapsed = 1
-    r.newest = 0
-    r.range_count = 1
-    r.ranges[0].first = in_seq
-    r.ranges[0].offset = r.highest_out + 1 - in_seq
-    r.highest_in = in_seq - 1
+    if not r.has_sent:
+        elapsed = 0
+    elif elapsed == 0:
+        elapsed = 1
     r.timestamp_offset = r.last_timestamp + elapsed - in_timestamp
+    rewriter_open(r, ssrc, in_seq, r.highest_out + 1)
+    r.highest_in = in_seq - 1
+
+
+cdef void rewriter_forget(Rewriter *r, uint32_t ssrc) noexcept nogil:
+    """Forget what this SSRC sent, and everything before: its numbers mean other packets now."""
+    cdef uint32_t i
+    for i in range(r.range_count):
+        if r.ranges[(r.newest + MAX_RANGES - i) & (MAX_RANGES - 1)].ssrc == ssrc:
+            r.range_count = i
+            return
 
 
 cdef void rewriter_rebase(Rewriter *r, uint64_t in_seq) noexcept nogil:
@@ -27,40 +49,42 @@ cdef void rewriter_rebase(Rewriter *r, uint64_t in_seq) noexcept nogil:
 
     The one that stays missing tells the receiver that something was lost.
     """
-    r.newest = 0
-    r.range_count = 1
-    r.ranges[0].first = in_seq
-    r.ranges[0].offset = r.highest_out + 2 - in_seq
+    cdef uint32_t ssrc = r.ranges[r.newest].ssrc
+    r.range_count = 0
+    rewriter_open(r, ssrc, in_seq, r.highest_out + 2)
     r.highest_in = in_seq - 1
 
 
 cdef uint64_t rewriter_map(const Rewriter *r, uint64_t in_seq) noexcept nogil:
     """Return the outgoing number, or 0 when the packet is older than all remembered ranges.
 
-    A late packet gets the offset that held at its own number, not today's.
+    A late packet gets the offset that held at its own number, not today's.  The number is one of
+    the SSRC that plays; what is older than its start maps to nothing.
     """
     cdef uint32_t i
     cdef uint32_t at = r.newest
     for i in range(r.range_count):
+        if r.ranges[at].ssrc != r.ranges[r.newest].ssrc:
+            return 0
         if in_seq >= r.ranges[at].first:
             return in_seq + r.ranges[at].offset
         at = (at + MAX_RANGES - 1) & (MAX_RANGES - 1)
     return 0
 
 
-cdef uint64_t rewriter_unmap(const Rewriter *r, uint64_t out_seq) noexcept nogil:
-    """Return the incoming number that went out, or would have, as ``out_seq``; 0 when it is too old.
+cdef const Range *rewriter_unmap(const Rewriter *r, uint64_t out_seq) noexcept nogil:
+    """Return the range that ``out_seq`` went out by, or would have; NULL when it is too old.
 
-    The inverse of rewriter_map: ranges do not overlap on the way out either, because each starts
-    one number lower than the one before would have.
+    It may be one of a layer that played before.  Ranges do not overlap on the way out either: each
+    starts one number lower than the one before would have, a new SSRC behind everything sent.
     """
     cdef uint32_t i
     cdef uint32_t at = r.newest
     for i in range(r.range_count):
         if out_seq >= r.ranges[at].first + r.ranges[at].offset:
-            return out_seq - r.ranges[at].offset
+            return &r.ranges[at]
         at = (at + MAX_RANGES - 1) & (MAX_RANGES - 1)
-    return 0
+    return NULL
 
 
 cdef void rewriter_skip(Rewriter *r, uint64_t in_seq) noexcept nogil:
@@ -73,13 +97,11 @@ cdef void rewriter_skip(Rewriter *r, uint64_t in_seq) noexcept nogil:
     if in_seq <= r.highest_in:
         return
     r.highest_in = in_seq
-    if newest.first != in_seq:           # else nothing used this range yet: move its start
-        r.newest = (r.newest + 1) & (MAX_RANGES - 1)
-        if r.range_count < MAX_RANGES:
-            r.range_count += 1
-        newest = &r.ranges[r.newest]
-    newest.first = in_seq + 1
-    newest.offset = offset - 1
+    if newest.first == in_seq:           # nothing used this range yet: move its start
+        newest.first = in_seq + 1
+        newest.offset = offset - 1
+    else:
+        rewriter_open(r, newest.ssrc, in_seq + 1, in_seq + offset)
 
 
 cdef void rewriter_sent(Rewriter *r, uint64_t in_seq, uint64_t out_seq, uint32_t timestamp,

@@ -30,7 +30,7 @@ cdef void rtcp_push(WorkerCore *w, Transport *t, uint8_t *q, size_t length) noex
     send_push(w, t.selected, q, length)
 
 
-cdef void rtcp_ask_keyframe(WorkerCore *w, UpTrack *u) noexcept nogil:
+cdef void rtcp_ask_layer_keyframe(WorkerCore *w, UpTrack *u, Layer *layer) noexcept nogil:
     """Send PLI or FIR if somebody waits and the last one is long enough ago (RFC 4585, RFC 5104).
 
     All wishes of all subscribers meet in one flag; it stays up until a key frame comes.
@@ -39,20 +39,20 @@ cdef void rtcp_ask_keyframe(WorkerCore *w, UpTrack *u) noexcept nogil:
     cdef uint8_t *q
     cdef uint32_t media_ssrc
     cdef size_t length
-    if not u.wants_keyframe or t.selected == NULL or t.tx == NULL:
+    if not layer.wants_keyframe or t.selected == NULL or t.tx == NULL:
         return
     if (u.downtracks == NULL and u.waiting == NULL) or not (u.config.has_pli or u.config.has_fir):
-        u.wants_keyframe = False
+        layer.wants_keyframe = False
         return
-    if w.now_us - u.keyframe_asked_us < KEYFRAME_INTERVAL_US:
+    if w.now_us - layer.keyframe_asked_us < KEYFRAME_INTERVAL_US:
         return
-    if u.active != NULL:
-        media_ssrc = u.active.ssrc
-    elif u.config.ssrc_count:
+    if layer.active != NULL:
+        media_ssrc = layer.active.ssrc
+    elif u.config.layer_count == 1 and u.config.ssrc_count:
         media_ssrc = u.config.ssrcs[0]
     else:
         return                           # its first packet will tell the SSRC
-    u.keyframe_asked_us = w.now_us
+    layer.keyframe_asked_us = w.now_us
     q = send_slot(w)
     wr32(q + 4, t.rtcp_ssrc)
     length = rtcp_header(q, 0, 201, 8)   # an empty RR first: not every peer takes reduced size
@@ -71,8 +71,15 @@ cdef void rtcp_ask_keyframe(WorkerCore *w, UpTrack *u) noexcept nogil:
     counter_add(&w.counters[COUNT_KEYFRAME_REQUESTS_UP], 1)
 
 
-cdef void rtcp_ask_repair(WorkerCore *w, UpTrack *u) noexcept nogil:
-    """Send a generic NACK for what is missing and due (RFC 4585 section 6.2.1)."""
+cdef void rtcp_ask_keyframe(WorkerCore *w, UpTrack *u) noexcept nogil:
+    """Ask for a key frame of each layer that somebody waits for."""
+    cdef uint32_t i
+    for i in range(u.config.layer_count):
+        rtcp_ask_layer_keyframe(w, u, &u.layers[i])
+
+
+cdef void rtcp_ask_repair(WorkerCore *w, UpTrack *u, Repair *r) noexcept nogil:
+    """Send a generic NACK for what a layer misses and what is due (RFC 4585 section 6.2.1)."""
     cdef Transport *t = u.transport
     cdef uint64_t due[MAX_MISSING]
     cdef uint32_t count
@@ -81,16 +88,16 @@ cdef void rtcp_ask_repair(WorkerCore *w, UpTrack *u) noexcept nogil:
     cdef uint16_t mask
     cdef uint8_t *q
     cdef size_t at
-    if u.repair.missing_count == 0 or (u.downtracks == NULL and u.waiting == NULL) or not u.config.has_nack:
+    if r.missing_count == 0 or (u.downtracks == NULL and u.waiting == NULL) or not u.config.has_nack:
         return
-    count = missing_due(u.repair, w.now_us, t.rtt_us if t.rtt_us else UNKNOWN_RTT_US, due)
+    count = missing_due(r, w.now_us, t.rtt_us if t.rtt_us else UNKNOWN_RTT_US, due)
     if count == 0:
         return
     q = send_slot(w)
     wr32(q + 4, t.rtcp_ssrc)
     at = rtcp_header(q, 0, 201, 8)
     wr32(q + at + 4, t.rtcp_ssrc)
-    wr32(q + at + 8, u.repair.ssrc)
+    wr32(q + at + 8, r.ssrc)
     at += 12
     while i < count:                         # at most MAX_MISSING pairs: 1 KB
         pid = <uint16_t>due[i]
@@ -105,6 +112,14 @@ cdef void rtcp_ask_repair(WorkerCore *w, UpTrack *u) noexcept nogil:
     rtcp_header(q + 8, 1, 205, at - 8)
     rtcp_push(w, t, q, at)
     counter_add(&w.counters[COUNT_NACKS_UP], 1)
+
+
+cdef void rtcp_ask_repairs(WorkerCore *w, UpTrack *u) noexcept nogil:
+    """Ask for what is missing of each layer: whichever is watched next is whole then."""
+    cdef uint32_t i
+    for i in range(u.config.layer_count):
+        if u.layers[i].repair != NULL:
+            rtcp_ask_repair(w, u, u.layers[i].repair)
 
 
 cdef void rtcp_report_arrivals(WorkerCore *w, Transport *t) noexcept nogil:
@@ -172,10 +187,10 @@ cdef bint sender_time(const WorkerCore *w, const DownTrack *d, uint32_t *timesta
     """
     cdef Stream *s
     cdef int64_t since
-    if d.source == NULL or d.is_switching or d.source.active == NULL:
+    if d.source == NULL or d.is_switching:
         return False
-    s = d.source.active
-    if s.ssrc != d.source_ssrc or not s.has_sr:
+    s = stream_find(d.source.transport, d.source_ssrc)
+    if s == NULL or not s.has_sr:
         return False
     since = <int64_t>(w.now_ntp - <uint64_t>d.source.transport.ntp_offset - s.sr_ntp)
     if since > (<int64_t>60 << 32) or since < -(<int64_t>60 << 32):
@@ -310,7 +325,7 @@ cdef void rtcp_take_keyframe_wish(WorkerCore *w, Transport *t, uint32_t ssrc) no
     counter_add(&d.keyframe_requests, 1)
     counter_add(&w.counters[COUNT_KEYFRAME_REQUESTS_DOWN], 1)
     if d.source != NULL and d.is_video:
-        d.source.wants_keyframe = True
+        uptrack_want_keyframe(d.source)
         rtcp_ask_keyframe(w, d.source)
 
 

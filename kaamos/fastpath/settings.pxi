@@ -20,7 +20,7 @@ cdef size_t copy_bytes(uint8_t *target, bytes source, size_t limit) except? 0xFF
 
 cdef UpConfig *make_up_config(bytes mid, bint is_video, list payload_types, list extensions, list ssrcs,
                               bint has_pli, bint has_fir, bint has_nack, bint has_transport_cc,
-                              list rtx_payload_types, list rtx_ssrcs) except NULL:
+                              list rtx_payload_types, list rtx_ssrcs, list rids) except NULL:
     """Return the settings of a publication; ValueError for numbers out of range."""
     cdef UpConfig *c = <UpConfig *>allocate(sizeof(UpConfig))
     cdef uint32_t i
@@ -55,6 +55,12 @@ cdef UpConfig *make_up_config(bytes mid, bint is_video, list payload_types, list
             if not 1 <= identifier <= 14 or not 0 <= kind < EXTENSION_KINDS:
                 raise ValueError("extension out of range")
             c.kind_by_id[<uint8_t>identifier] = kind
+        c.layer_count = 1
+        if EXT_RID in [kind for kind, _ in extensions]:      # else no packet could say which layer it is of
+            c.layer_count = <uint32_t>min(max(len(rids), 1), MAX_LAYERS)
+            for i, rid in enumerate(rids[:MAX_LAYERS]):
+                if len(rid) <= MAX_RID:
+                    c.rid_lengths[i] = <uint8_t>copy_bytes(c.rids[i], rid, MAX_RID)
         for ssrc in ssrcs[:MAX_SSRCS]:
             c.ssrcs[c.ssrc_count] = ssrc
             c.ssrc_count += 1
@@ -96,3 +102,26 @@ cdef DownConfig *make_down_config(bytes mid, bytes cname, list payload_types, li
         free(c)
         raise
     return c
+
+
+cdef Path *make_path(Transport *t, bytes remote_ip, uint16_t remote_port, bytes local_ip,
+                     bint needs_source) except NULL:
+    """Return a path of this transport; addresses of 4 or 16 bytes, both of one family."""
+    cdef Path *p = <Path *>allocate(sizeof(Path))
+    memcpy(p.remote_ip, PyBytes_AsString(remote_ip), <size_t>len(remote_ip))
+    memcpy(p.local_ip, PyBytes_AsString(local_ip), <size_t>len(local_ip))
+    p.remote_port = remote_port
+    p.family = 4 if len(remote_ip) == 4 else 6
+    p.needs_source = needs_source
+    p.transport = t
+    p.name_length = sockaddr_write(p.name, p.remote_ip, remote_port, p.family)
+    p.control_length = pktinfo_write(p.control, p.local_ip, p.family)
+    return p
+
+
+cdef Repair *make_repair(size_t kept) except NULL:
+    """Return what one layer keeps against loss: ``kept`` packets, a power of two."""
+    cdef Repair *r = <Repair *>allocate(sizeof(Repair) + kept * sizeof(KeptPacket))
+    r.kept = <KeptPacket *>(r + 1)
+    r.kept_mask = kept - 1
+    return r

@@ -1,6 +1,21 @@
 # System calls of the packet path: one recvmmsg in, one sendmmsg out.  Nowhere else.
 
 
+cdef void udp_prepare(WorkerCore *w) noexcept nogil:
+    """Point every message of both batches to its buffers, once."""
+    cdef int i
+    for i in range(RECV_BATCH):
+        w.recv_iov[i].iov_base = w.recv_slots[i]
+        w.recv_iov[i].iov_len = RECV_BYTES
+        w.recv_messages[i].msg_hdr.msg_iov = &w.recv_iov[i]
+        w.recv_messages[i].msg_hdr.msg_iovlen = 1
+        w.recv_messages[i].msg_hdr.msg_name = w.recv_names[i]
+        w.recv_messages[i].msg_hdr.msg_control = w.recv_controls[i]
+    for i in range(SEND_BATCH):
+        w.send_messages[i].msg_hdr.msg_iov = &w.send_iov[i]
+        w.send_messages[i].msg_hdr.msg_iovlen = 1
+
+
 cdef inline void drop(WorkerCore *w, DropReason reason) noexcept nogil:
     counter_add(&w.dropped[reason], 1)
 

@@ -29,17 +29,35 @@ cdef int stream_place(const Transport *t, uint64_t now_us) noexcept nogil:
     return -1
 
 
+cdef void uptrack_break(UpTrack *u, uint32_t ssrc) noexcept nogil:
+    """Let who follows this SSRC start anew, and nobody look back at its numbers: it may start over."""
+    cdef DownTrack *d = u.downtracks
+    while d != NULL:
+        if d.source_ssrc == ssrc:
+            d.is_switching = True
+        rewriter_forget(&d.rewriter, ssrc)
+        d = d.next_subscriber
+
+
+cdef void stream_unplace(Stream *s) noexcept nogil:
+    """Take a stream out of its section.  Should its SSRC come back there, it starts over."""
+    cdef UpTrack *u = s.uptrack
+    cdef int i
+    uptrack_break(u, s.ssrc)
+    for i in range(MAX_LAYERS):
+        if u.layers[i].active == s:
+            u.layers[i].active = NULL
+        if u.layers[i].repair != NULL:
+            repair_forget(u.layers[i].repair, s.ssrc)
+    s.uptrack = NULL
+
+
 cdef Stream *stream_add(Transport *t, uint32_t ssrc, uint64_t now_us) noexcept nogil:
     """Start a stream for an SSRC that proved its key.  Precondition: stream_place is not -1."""
     cdef int place = stream_place(t, now_us)
     cdef Stream *s = &t.streams[place]
-    cdef DownTrack *d = s.uptrack.downtracks if s.uptrack != NULL else NULL
-    while d != NULL:                 # should the old SSRC come back, its extended numbers start over
-        if d.source_ssrc == s.ssrc:
-            d.is_switching = True
-        d = d.next_subscriber
-    if s.uptrack != NULL and s.uptrack.active == s:
-        s.uptrack.active = NULL
+    if s.uptrack != NULL:
+        stream_unplace(s)
     memset(s, 0, sizeof(Stream))
     s.ssrc = ssrc
     s.last_packet_us = now_us
@@ -61,6 +79,18 @@ cdef UpTrack *uptrack_by_mid(Transport *t, const uint8_t *mid, size_t length) no
     return NULL
 
 
+cdef bint section_announces(const UpConfig *c, uint32_t ssrc) noexcept nogil:
+    """Tell whether the section's description names this SSRC, for media or for repeats."""
+    cdef uint32_t i
+    for i in range(c.ssrc_count):
+        if c.ssrcs[i] == ssrc:
+            return True
+    for i in range(c.rtx_count):
+        if c.rtx_ssrcs[i] == ssrc:
+            return True
+    return False
+
+
 cdef UpTrack *uptrack_for(Transport *t, Packet *p) noexcept nogil:
     """Return the section a new SSRC belongs to, or NULL (RFC 9143 section 9.2).
 
@@ -68,15 +98,10 @@ cdef UpTrack *uptrack_for(Transport *t, Packet *p) noexcept nogil:
     """
     cdef UpTrack *u = t.uptracks
     cdef UpTrack *found = NULL
-    cdef uint32_t i
     cdef uint32_t matches = 0
     while u != NULL:
-        for i in range(u.config.ssrc_count):
-            if u.config.ssrcs[i] == p.ssrc:
-                return u
-        for i in range(u.config.rtx_count):
-            if u.config.rtx_ssrcs[i] == p.ssrc:
-                return u
+        if section_announces(u.config, p.ssrc):
+            return u
         u = u.next
     u = t.uptracks
     while u != NULL:
@@ -91,21 +116,97 @@ cdef UpTrack *uptrack_for(Transport *t, Packet *p) noexcept nogil:
     return found if matches == 1 else NULL
 
 
-cdef DropReason rtx_unwrap(Transport *t, UpTrack *u, Packet *p) noexcept nogil:
-    """Turn a retransmission into the packet it repeats (RFC 4588 section 4).
+cdef uint32_t layer_named(const UpConfig *c, const Packet *p, int kind) noexcept nogil:
+    """Return which layer this rid or repaired rid of a packet names; MAX_LAYERS: none of them."""
+    cdef uint32_t i
+    for i in range(c.layer_count):
+        if c.rid_lengths[i] == p.ext_length[kind] and memcmp(c.rids[i], p.data + p.ext_at[kind], p.ext_length[kind]) == 0:
+            return i
+    return MAX_LAYERS
 
-    Which SSRC it repeats is said by FID groups; without them it is the active one.
+
+cdef uint32_t layer_for(Transport *t, UpTrack *u, const Stream *s, const Packet *p) noexcept nogil:
+    """Return the layer that a packet of a section belongs to or repairs; MAX_LAYERS: it does not say.
+
+    By rid or repaired rid (RFC 8852), else as known, else by the SSRC that it repeats.
     """
     cdef uint32_t i
-    cdef Stream *media = u.active
+    cdef Stream *media
+    if u.config.layer_count == 1:
+        return 0
+    if p.ext_at[EXT_RID]:
+        return layer_named(u.config, p, EXT_RID)
+    if p.ext_at[EXT_REPAIRED_RID]:
+        return layer_named(u.config, p, EXT_REPAIRED_RID)
+    if s.uptrack == u:
+        return s.layer
+    for i in range(u.config.rtx_count):
+        if u.config.rtx_ssrcs[i] == p.ssrc:
+            media = stream_find(t, u.config.repaired_ssrcs[i])
+            if media != NULL and media.uptrack == u:
+                return media.layer
+    return MAX_LAYERS
+
+
+cdef uint32_t section_streams(const Transport *t, const UpTrack *u, uint64_t now_us) noexcept nogil:
+    """Return how many SSRCs a section has in use."""
+    cdef uint32_t i
+    cdef uint32_t count = 0
+    for i in range(t.stream_count):
+        if t.streams[i].uptrack == u and now_us - t.streams[i].last_packet_us <= STREAM_IDLE_US:
+            count += 1
+    return count
+
+
+cdef DropReason stream_place_in(Transport *t, Stream *s, Packet *p, uint64_t now_us) noexcept nogil:
+    """Find out where a packet's SSRC belongs and remember it; read the packet's extensions (design 1.5).
+
+    What was found stands.  A mid or rid that says otherwise moves the SSRC once, unless the section
+    announced it.
+    """
+    cdef UpTrack *u = s.uptrack if s.uptrack != NULL else uptrack_for(t, p)
+    cdef UpTrack *named
+    cdef uint32_t layer
+    if u == NULL:
+        return DROP_UNKNOWN_SSRC
+    packet_read_extensions(p, u.config.kind_by_id)
+    if p.ext_at[EXT_MID] and (u.config.mid_length != p.ext_length[EXT_MID] or memcmp(
+            u.config.mid, p.data + p.ext_at[EXT_MID], p.ext_length[EXT_MID]) != 0):
+        named = uptrack_by_mid(t, p.data + p.ext_at[EXT_MID], p.ext_length[EXT_MID])
+        if named != NULL and not s.has_moved and not section_announces(u.config, p.ssrc):
+            u = named
+    layer = layer_for(t, u, s, p)
+    if s.uptrack == u and (layer == s.layer or layer == MAX_LAYERS or s.has_moved):
+        return DROP_NONE
+    if layer == MAX_LAYERS:
+        return DROP_UNKNOWN_SSRC if s.uptrack == NULL else DROP_NONE
+    if s.uptrack != u and section_streams(t, u, now_us) >= MAX_SSRCS:
+        return DROP_TOO_MANY_SSRCS
+    if s.uptrack != NULL:
+        s.has_moved = True
+        stream_unplace(s)
+    s.uptrack = u
+    s.layer = <uint8_t>layer
+    if t.next_report_us > now_us + FIRST_REPORT_US:
+        t.next_report_us = now_us + FIRST_REPORT_US
+    return DROP_NONE
+
+
+cdef DropReason rtx_unwrap(Transport *t, UpTrack *u, const Layer *layer, Packet *p) noexcept nogil:
+    """Turn a retransmission into the packet it repeats (RFC 4588 section 4).
+
+    Which SSRC it repeats is said by its layer; where there is but one, FID groups may be more exact.
+    """
+    cdef uint32_t i
+    cdef Stream *media = layer.active
     if p.payload_length == 0:
         return DROP_PADDING_ONLY             # a bandwidth probe
     if p.payload_length < 2:
         return DROP_RTX_MALFORMED
-    for i in range(u.config.rtx_count):
+    for i in range(u.config.rtx_count if u.config.layer_count == 1 else 0):
         if u.config.rtx_ssrcs[i] == p.ssrc:
             media = stream_find(t, u.config.repaired_ssrcs[i])
-    if media == NULL or media != u.active or not media.has_packets:
+    if media == NULL or media != layer.active or not media.has_packets:
         return DROP_RTX_UNKNOWN
     p.payload_type = u.config.payload_types[p.payload_type].rtx_of
     p.ssrc = media.ssrc
@@ -119,18 +220,68 @@ cdef DropReason rtx_unwrap(Transport *t, UpTrack *u, Packet *p) noexcept nogil:
     return DROP_NONE
 
 
-cdef bint uptrack_takes(UpTrack *u, Stream *s, uint64_t now_us) noexcept nogil:
+cdef inline void uptrack_want_keyframe(UpTrack *u) noexcept nogil:
+    """Somebody cannot go on without a key frame of the layer that subscribers are to get."""
+    u.layers[u.best].wants_keyframe = True
+
+
+cdef KeptPacket *uptrack_find(UpTrack *u, uint32_t ssrc, uint64_t ext_seq) noexcept nogil:
+    """Return the kept packet with this SSRC and number, whatever its layer, or NULL."""
+    cdef KeptPacket *kept = NULL
+    cdef int i
+    for i in range(MAX_LAYERS):
+        if kept == NULL and u.layers[i].repair != NULL:
+            kept = repair_find(u.layers[i].repair, ssrc, ext_seq)
+    return kept
+
+
+cdef bint layer_takes(UpTrack *u, Layer *layer, Stream *s, uint64_t now_us) noexcept nogil:
     """Tell whether packets of ``s`` are forwarded, making it the active SSRC if the place is free.
 
     Another SSRC takes over only after the active one fell silent or said BYE, so that two senders
-    in one section do not make receivers jump between them.
+    of one layer do not make receivers jump between them.
     """
-    if u.active == s:
+    if layer.active == s:
         return True
-    if u.active != NULL and not u.active.is_ended and now_us - u.active.last_packet_us < TAKEOVER_US:
+    if layer.active != NULL and not layer.active.is_ended and now_us - layer.active.last_packet_us < TAKEOVER_US:
         return False
-    u.active = s
+    if layer.active != NULL:
+        uptrack_break(u, layer.active.ssrc)
+    layer.active = s
     return True
+
+
+cdef void uptrack_choose(UpTrack *u, uint32_t index, const Packet *p, uint64_t now_us) noexcept nogil:
+    """Say which layer subscribers are to get, now that a packet of this one came: the best that arrives.
+
+    A better one is taken at once.  It is given up when it has been silent for LAYER_SILENCE_US while
+    another one went on; after that it must come for a while before it is taken again, so that a layer
+    on the edge does not make the picture jump.
+    """
+    cdef Layer *layer = &u.layers[index]
+    cdef Layer *best = &u.layers[u.best]
+    cdef bint is_silent
+    cdef uint32_t i
+    if layer.run_since_us == 0 or now_us - layer.arrived_us > LAYER_PAUSE_US:
+        layer.run_since_us = now_us
+    if layer.arrived_us == 0 or <int32_t>(p.timestamp - layer.timestamp) > 0:
+        layer.timestamp = p.timestamp
+        layer.frames_ahead += 1
+    layer.arrived_us = now_us
+    if index != u.best:
+        is_silent = now_us - best.arrived_us >= LAYER_SILENCE_US and layer.frames_ahead >= LAYER_FRAMES
+        if index < u.best and not is_silent:
+            return
+        if index > u.best and layer.is_doubtful and now_us - layer.run_since_us < LAYER_TRUST_US and not is_silent:
+            return
+        if is_silent:
+            best.is_doubtful = True
+            best.run_since_us = 0
+        best.wants_keyframe = False
+        layer.is_doubtful = False
+        u.best = index
+    for i in range(u.config.layer_count):
+        u.layers[i].frames_ahead = 0
 
 
 cdef void uptrack_tell_codec(WorkerCore *w, UpTrack *u) noexcept nogil:
@@ -232,6 +383,48 @@ cdef void stream_report(Stream *s, uint8_t *q, uint64_t now_us) noexcept nogil:
         wr32(q + 20, <uint32_t>(((now_us - s.sr_arrival_us) << 16) // 1000000))
     else:
         wr64(q + 16, 0)
-    if s.uptrack != NULL and s.uptrack.active == s:
+    if s.uptrack != NULL and s.uptrack.layers[s.uptrack.best].active == s:
         store_relaxed(&s.uptrack.lost, <uint64_t>lost if lost > 0 else 0)
         store_relaxed(&s.uptrack.jitter_ticks, s.jitter_q4 >> 4)
+
+
+cdef uint32_t stream_elapsed(const Stream *a, uint32_t a_timestamp, const Stream *b, uint32_t b_timestamp,
+                             uint32_t clock_rate, uint32_t measured) noexcept nogil:
+    """Return how many ticks after ``a_timestamp`` of ``a`` the other packet was captured; at least 1.
+
+    Layers of one source share the clock that their sender reports name, but not the offset of their
+    timestamps.  ``measured``: by arrival, which holds where there are no reports, or where they are
+    more than a second off it.
+    """
+    cdef int64_t between
+    if a == NULL or b == NULL or not a.has_sr or not b.has_sr or a.clock_rate != b.clock_rate:
+        return measured
+    between = <int64_t>(b.sr_ntp - a.sr_ntp)
+    if between > (<int64_t>60 << 32) or between < -(<int64_t>60 << 32):
+        return measured
+    between = ((between * <int64_t>clock_rate) >> 32) + <int32_t>(b_timestamp - b.sr_timestamp) \
+        - <int32_t>(a_timestamp - a.sr_timestamp)
+    if between - <int64_t>measured > <int64_t>clock_rate or between - <int64_t>measured < -<int64_t>clock_rate:
+        return measured
+    return <uint32_t>between if between > 0 else 1
+
+
+cdef void uptrack_configure(UpTrack *u, UpConfig *c) noexcept nogil:
+    """Replace what was negotiated.  Other rids: every SSRC must say anew which layer it is."""
+    cdef UpConfig *before = u.config
+    cdef int i
+    cdef bint is_same = c.layer_count == before.layer_count \
+        and memcmp(c.rid_lengths, before.rid_lengths, sizeof(c.rid_lengths)) == 0 \
+        and memcmp(c.rids, before.rids, sizeof(c.rids)) == 0
+    u.config = c
+    if is_same:
+        return
+    for i in range(MAX_STREAMS):
+        if u.transport.streams[i].uptrack == u:
+            stream_unplace(&u.transport.streams[i])
+    for i in range(MAX_LAYERS):
+        u.layers[i].arrived_us = 0
+        u.layers[i].run_since_us = 0
+        u.layers[i].wants_keyframe = False
+        u.layers[i].is_doubtful = False
+    u.best = 0

@@ -7,11 +7,13 @@ cdef DropReason worker_forward(WorkerCore *w, Transport *t, uint8_t *data, size_
     cdef Packet p
     cdef Stream *s
     cdef UpTrack *u
+    cdef Layer *layer
     cdef DownTrack *d
     cdef DownTrack *following
     cdef PayloadType *payload_type
     cdef bint is_repair
     cdef DropReason reason
+    cdef DropReason unwanted
     cdef uint64_t out_seq = 0
     cdef uint32_t out_timestamp = 0
     cdef uint32_t ssrc
@@ -31,14 +33,11 @@ cdef DropReason worker_forward(WorkerCore *w, Transport *t, uint8_t *data, size_
         s = stream_add(t, ssrc, w.now_us)
     if not packet_parse(&p, data, length):
         return DROP_RTP_MALFORMED
-    if s.uptrack == NULL:
-        s.uptrack = uptrack_for(t, &p)
-        if s.uptrack == NULL:
-            return DROP_UNKNOWN_SSRC
-        if t.next_report_us > w.now_us + FIRST_REPORT_US:
-            t.next_report_us = w.now_us + FIRST_REPORT_US
+    reason = stream_place_in(t, s, &p, w.now_us)
+    if reason != DROP_NONE:
+        return reason
     u = s.uptrack
-    packet_read_extensions(&p, u.config.kind_by_id)
+    layer = &u.layers[s.layer]
     if p.ext_at[EXT_TRANSPORT_CC] and p.ext_length[EXT_TRANSPORT_CC] >= 2 and t.twcc != NULL:
         twcc_arrived(t.twcc, rd16(data + p.ext_at[EXT_TRANSPORT_CC]), w.now_us)
     payload_type = &u.config.payload_types[p.payload_type]
@@ -46,7 +45,7 @@ cdef DropReason worker_forward(WorkerCore *w, Transport *t, uint8_t *data, size_
     if is_repair:
         reason = stream_receive(s, &p, RTX_CLOCK_RATE, w.now_us)
         if reason == DROP_NONE:
-            reason = rtx_unwrap(t, u, &p)
+            reason = rtx_unwrap(t, u, layer, &p)
         if reason != DROP_NONE:
             return reason
         payload_type = &u.config.payload_types[p.payload_type]
@@ -58,22 +57,25 @@ cdef DropReason worker_forward(WorkerCore *w, Transport *t, uint8_t *data, size_
         reason = stream_receive(s, &p, payload_type.clock_rate, w.now_us)
         if reason != DROP_NONE:
             return reason
-        if not uptrack_takes(u, s, w.now_us):
+        if not layer_takes(u, layer, s, w.now_us):
             return DROP_INACTIVE_STREAM
+        if u.config.layer_count > 1 and p.payload_length:
+            uptrack_choose(u, s.layer, &p, w.now_us)
     if payload_type.format == FORMAT_RED and p.payload_length and not red_read(&p, u.config.payload_types):
         return DROP_RED_MALFORMED
-    if u.repair != NULL:
-        if repair_find(u.repair, p.ssrc, p.ext_seq) != NULL:
+    p.is_best = s.layer == u.best
+    if layer.repair != NULL:
+        if repair_knows(layer.repair, &p):
             return DROP_DUPLICATE            # it came both ways
         if is_repair:
             counter_add(&w.counters[COUNT_REPAIRED], 1)
-        if not missing_note(u.repair, &p, w.now_us):
-            u.wants_keyframe = True
-        repair_keep(u.repair, &p, w.now_us)
+        if not missing_note(layer.repair, &p, w.now_us) and p.is_best:
+            uptrack_want_keyframe(u)
+        repair_keep(layer.repair, &p, w.now_us)
     counter_add(&w.counters[COUNT_RTP_UP], 1)
     counter_add(&u.packets, 1)
     counter_add(&u.bytes, length)
-    if not is_repair and p.payload_length and p.ext_seq == s.ext_seq:
+    if p.is_best and not is_repair and p.payload_length and p.ext_seq == s.ext_seq:
         u.codec = p.codec
         if u.codec != u.told_codec:
             uptrack_tell_codec(w, u)
@@ -82,23 +84,26 @@ cdef DropReason worker_forward(WorkerCore *w, Transport *t, uint8_t *data, size_
     # Nobody starts at a repaired packet: what follows it has gone by already.
     p.is_keyframe = not is_repair and codec_is_keyframe(payload_type.format, data + p.payload_offset, p.payload_length)
     if p.is_keyframe and u.config.is_video:
-        u.wants_keyframe = False
+        layer.wants_keyframe = False
         counter_add(&u.keyframes, 1)
-    if u.waiting != NULL:
+    if u.waiting != NULL and p.is_best:
         uptrack_relieve(u, &p)
+    unwanted = DROP_NONE if p.is_best else DROP_UNWANTED_LAYER      # unless somebody still follows it
     d = u.downtracks
     while d != NULL:
         following = d.next_subscriber
-        if following != NULL:
+        if following != NULL and p.is_best:
             downtrack_prefetch(following, length)
-        reason = downtrack_decide(d, &p, w.now_us, &out_seq, &out_timestamp)
-        if reason == DROP_NONE:
-            reason = downtrack_emit(w, d, &p, out_seq, out_timestamp)
-        if reason != DROP_NONE:
-            counter_add(&d.dropped[reason], 1)
-            drop(w, reason)
+        if p.is_best or downtrack_follows(d, &p):
+            unwanted = DROP_NONE
+            reason = downtrack_decide(d, &p, w.now_us, &out_seq, &out_timestamp)
+            if reason == DROP_NONE:
+                reason = downtrack_emit(w, d, &p, out_seq, out_timestamp)
+            if reason != DROP_NONE:
+                counter_add(&d.dropped[reason], 1)
+                drop(w, reason)
         d = following
-    return DROP_NONE
+    return unwanted
 
 
 cdef DropReason worker_raise(WorkerCore *w, EventRing *ring, Transport *t, DatagramClass kind, const Path *path,
@@ -259,6 +264,7 @@ cdef void uptrack_unlink(WorkerCore *w, UpTrack *u) noexcept nogil:
         if t.streams[i].uptrack == u:
             t.streams[i].uptrack = NULL
             t.streams[i].has_packets = False
+            t.streams[i].has_moved = False
 
 
 cdef void worker_apply(WorkerCore *w, const Command *c) noexcept nogil:
@@ -271,7 +277,7 @@ cdef void worker_apply(WorkerCore *w, const Command *c) noexcept nogil:
         u = <UpTrack *>c.object
         downtrack_connect(d, u)
         if d.is_video and (d.pending == u or d.is_switching):
-            u.wants_keyframe = True
+            uptrack_want_keyframe(u)
             rtcp_ask_keyframe(w, u)
     elif c.kind == CMD_DISCONNECT:
         downtrack_forgo(d)
@@ -301,7 +307,9 @@ cdef void worker_apply(WorkerCore *w, const Command *c) noexcept nogil:
         u.next = u.transport.uptracks
         u.transport.uptracks = u
     elif c.kind == CMD_UPDATE_UPTRACK:
-        u.config = <UpConfig *>c.object
+        uptrack_configure(u, <UpConfig *>c.object)
+    elif c.kind == CMD_ADD_LAYER:
+        u.layers[c.value].repair = <Repair *>c.object
     elif c.kind == CMD_REMOVE_UPTRACK:
         uptrack_unlink(w, u)
     elif c.kind == CMD_ADD_DOWNTRACK:
@@ -356,8 +364,7 @@ cdef void worker_tick(WorkerCore *w) noexcept nogil:
             u = t.uptracks
             while u != NULL:
                 rtcp_ask_keyframe(w, u)
-                if u.repair != NULL:
-                    rtcp_ask_repair(w, u)
+                rtcp_ask_repairs(w, u)
                 u = u.next
             rtcp_report_arrivals(w, t)
         t = t.next

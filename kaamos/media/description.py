@@ -104,6 +104,7 @@ class UpTrackConfig:
     transport_cc: bool = False  # the peer wants transport-wide feedback on what it sends
     rtx_payload_types: Mapping[int, int] = field(default_factory=dict)  # RTX type -> media type (RFC 4588)
     rtx_ssrcs: Mapping[int, int] = field(default_factory=dict)  # RTX SSRC -> media SSRC, where FID groups say
+    rids: tuple[str, ...] = ()  # of simulcast, lowest quality first, at most 4; empty: one encoding
 
 
 @dataclass(frozen=True, slots=True)

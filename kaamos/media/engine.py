@@ -495,6 +495,7 @@ def _up_arguments(
     bool,
     list[tuple[int, int]],
     list[tuple[int, int]],
+    list[bytes],
 ]:
     return (
         config.mid.encode(),
@@ -508,6 +509,7 @@ def _up_arguments(
         config.transport_cc,
         list(config.rtx_payload_types.items()),
         list(config.rtx_ssrcs.items()),
+        [rid.encode() for rid in config.rids],
     )
 
 

@@ -214,9 +214,9 @@ def test_what_went_out_under_a_number_is_found_again(is_padding: list[bool], lat
             take(i)
     take(late)
     for out, incoming in sent.items():
-        assert probe.unmap(out) in (incoming, 0)  # 0: older than all remembered ranges
+        assert probe.unmap(out) in ((0, incoming), None)  # None: older than all remembered ranges
     newest = max(sent, default=None)
-    assert newest is None or probe.unmap(newest) == sent[newest]
+    assert newest is None or probe.unmap(newest) == (0, sent[newest])
 
 
 # -- the oracle
@@ -226,6 +226,7 @@ STEP = st.one_of(
     st.tuples(st.just(SKIP), st.integers(1, 3)),
     st.tuples(st.just("late"), st.integers(1, 40)),
     st.tuples(st.just("start"), st.integers(0, 5 << 16)),
+    st.tuples(st.just("switch"), st.integers(0, 5 << 16)),
     st.tuples(st.just("rebase"), st.integers(1, 1 << 15)),
 )
 
@@ -245,8 +246,8 @@ def test_numbers_agree_with_the_oracle_and_never_collide(
     model.start(first_in, 0, 90000, 0)
     assert probe.send(first_in, 0, 0) == model.send(first_in, 0, 0)  # decide starts with a packet to send
     handled = {first_in}  # of this source
-    used = {W + first_out}  # outgoing, ever
-    ranges = 1
+    used = {W + first_out: (0, first_in)}  # outgoing numbers, ever: whose, and which
+    ranges, ssrc = 1, 0
     for what, n in steps:
         now_us += 1000
         timestamp = newest * 3000 % (1 << 32)
@@ -254,7 +255,12 @@ def test_numbers_agree_with_the_oracle_and_never_collide(
             newest = W + n
             probe.start(newest, timestamp, 90000, now_us)
             model.start(newest, timestamp, 90000, now_us)
-            handled, ranges, what, in_seq = set(), 1, SEND, newest
+            handled, ranges, ssrc, what, in_seq = set(), 1, 0, SEND, newest
+        elif what == "switch":
+            newest = W + n
+            probe.switch(ssrc + 1, newest, timestamp, n % 9000)
+            model.switch(newest, timestamp, n % 9000)
+            handled, ranges, ssrc, what, in_seq = set(), 1, ssrc + 1, SEND, newest
         elif what == "rebase":
             newest += n
             probe.rebase(newest)
@@ -281,7 +287,9 @@ def test_numbers_agree_with_the_oracle_and_never_collide(
             continue
         assert sent == expected
         assert sent[0] not in used, "two packets under one number would share a nonce"
-        used.add(sent[0])
+        used[sent[0]] = ssrc, in_seq
+    for out, incoming in used.items():
+        assert probe.unmap(out) in (incoming, None), "a repeat is what had the number, or nothing"
 
 
 @given(

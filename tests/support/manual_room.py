@@ -38,6 +38,8 @@ UP_EXTENSIONS = [
     (Extension.AUDIO_LEVEL, 1),
     (Extension.VIDEO_ORIENTATION, 4),
     (Extension.TRANSPORT_CC, 6),
+    (Extension.RID, 10),
+    (Extension.REPAIRED_RID, 11),
 ]
 DOWN_EXTENSIONS = [(Extension.MID, 5), (Extension.AUDIO_LEVEL, 2), (Extension.VIDEO_ORIENTATION, 7)]
 
@@ -116,6 +118,7 @@ class ManualRoom:
         transport_cc: bool = False,
         rtx_ssrcs: Iterable[tuple[int, int]] = (),
         extensions: list[tuple[int, int]] | None = None,
+        rids: Iterable[bytes] = (),
     ) -> int:
         uptrack = self.worker.add_uptrack(
             peer.transport,
@@ -130,6 +133,7 @@ class ManualRoom:
             transport_cc,
             list(RTX_UP_TYPES if is_video else []),
             list(rtx_ssrcs),
+            list(rids),
         )
         self.apply()
         return uptrack

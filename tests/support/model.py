@@ -28,6 +28,10 @@ class RewriterModel:
         )
         self.timestamp_offset = (self.last_timestamp + elapsed - timestamp) % TICKS
 
+    def switch(self, in_seq: int, timestamp: int, elapsed: int) -> None:
+        self.begin(in_seq, self.highest_out + 1)
+        self.timestamp_offset = (self.last_timestamp + max(1, elapsed) - timestamp) % TICKS
+
     def rebase(self, in_seq: int) -> None:
         self.begin(in_seq, self.highest_out + 2)
 
