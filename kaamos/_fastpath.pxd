@@ -193,6 +193,7 @@ cdef enum:                    # CommandKind
     CMD_REMOVE_UPTRACK        # subject UpTrack
     CMD_ADD_DOWNTRACK         # subject DownTrack
     CMD_UPDATE_DOWNTRACK      # subject DownTrack, object DownConfig
+    CMD_HISTORY               # subject DownTrack, object History or NULL
     CMD_CONNECT               # subject DownTrack, object UpTrack
     CMD_DISCONNECT            # subject DownTrack
     CMD_TWCC                  # subject Transport, object Twcc
@@ -491,6 +492,8 @@ cdef struct DownConfig:
     # What a subscriber negotiated for one slot; replaced whole.
     uint8_t  payload_types[MAX_CODECS]    # NO_CODEC: not negotiated
     uint8_t  rtx_payload_types[MAX_CODECS]    # NO_PAYLOAD_TYPE: no RTX
+    uint32_t rtx_ssrc         # for life once it is not 0 (design 1.4)
+    uint8_t  has_rtx          # repeats are RTX; else the stored ciphertext, where there is a History
     uint8_t  extension_ids[SENT_EXTENSIONS]   # NO_EXTENSION: not negotiated
     uint8_t  allows_two_byte  # elements longer than 16 bytes may be sent (RFC 8285 section 4.3)
     uint8_t  mid_length
@@ -508,7 +511,7 @@ cdef struct DownTrack:
     UpTrack   *source         # what plays; NULL: idle
     UpTrack   *pending        # what takes its place at a key frame of its own; NULL: nothing
     DownConfig *config
-    History   *history        # NULL: the peer sends no NACK here, or has RTX
+    History   *history        # NULL: the peer sends no NACK here, or has RTX; replaced by CMD_HISTORY
     uint32_t   ssrc
     uint32_t   source_ssrc    # what the rewriter follows now
     uint32_t   id
@@ -518,7 +521,6 @@ cdef struct DownTrack:
     Rewriter   rewriter
     uint32_t   clock_rate
     uint64_t   rtt_us         # 0: unknown
-    uint32_t   rtx_ssrc
     uint64_t   rtx_seq        # extended, of the last retransmission
     uint32_t   repeated_ms[KEPT_PACKETS]  # when an outgoing number was last repeated; 0: never
     # stat
@@ -586,6 +588,7 @@ cdef class Worker:
     cdef dict configs         # track id -> address of the newest UpConfig or DownConfig
     cdef dict tracks          # transport id -> ids of its tracks
     cdef dict repairs         # UpTrack id -> addresses of its Repairs, one a layer
+    cdef dict histories       # DownTrack id -> address of its History, in use or not
     cdef dict twccs           # transport id -> address of Twcc
     cdef dict sessions        # transport id -> what keeps its libsrtp sessions alive
     cdef object retired       # deque of (command number, address, object kept alive)
@@ -603,6 +606,7 @@ cdef class Worker:
     cdef UpTrack *uptrack(self, uint32_t uptrack_id) except NULL
     cdef DownTrack *downtrack(self, uint32_t downtrack_id) except NULL
     cdef void unbind(self, uint32_t transport_id, bytes key)
+    cdef History *history(self, uint32_t downtrack_id) except NULL
     cdef void need_repairs(self, uint32_t uptrack_id, uint32_t layers) except *
     cdef void need_twcc(self, uint32_t transport_id)
     cdef void forget_track(self, uint32_t transport_id, uint32_t track_id)

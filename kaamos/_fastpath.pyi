@@ -90,6 +90,8 @@ class Worker:
         cname: bytes,
         payload_types: list[tuple[int, int]],
         extensions: list[tuple[int, int]],
+        has_nack: bool = ...,
+        rtx_ssrc: int = ...,
         rtx_payload_types: list[tuple[int, int]] = ...,
         allows_two_byte: bool = ...,
     ) -> None: ...

@@ -25,6 +25,7 @@ cdef class Worker:
         self.configs = {}
         self.tracks = {}
         self.repairs = {}
+        self.histories = {}
         self.twccs = {}
         self.sessions = {}
         self.retired = deque()
@@ -63,7 +64,7 @@ cdef class Worker:
             return
         for _, address, _ in self.retired:
             free(<void *><uintptr_t>address)
-        for address in list(self.configs.values()) + list(self.twccs.values()):
+        for address in list(self.configs.values()) + list(self.twccs.values()) + list(self.histories.values()):
             free(<void *><uintptr_t>address)
         for addresses in self.repairs.values():
             for address in addresses:
@@ -71,7 +72,6 @@ cdef class Worker:
         for address in self.uptracks.values():
             free(<void *><uintptr_t>address)
         for address in self.downtracks.values():
-            free((<DownTrack *><uintptr_t>address).history)
             free(<void *><uintptr_t>address)
         for _, address in self.paths.values():
             free(<void *><uintptr_t>address)
@@ -335,7 +335,7 @@ cdef class Worker:
                 self.retire(<void *><uintptr_t>repair, None)
         else:
             address = self.downtracks.pop(track_id)
-            self.retire((<DownTrack *>address).history, None)
+            self.retire(<void *><uintptr_t>self.histories.pop(track_id, 0), None)
         self.retire(<void *>address, None)
         self.retire(<void *><uintptr_t>self.configs.pop(track_id), None)
         del self.tracks[transport_id][track_id]
@@ -355,15 +355,12 @@ cdef class Worker:
         self.need_room(1)
         if first_seq >= 1 << 15 or first_rtx_seq >= 1 << 15:
             raise ValueError("first numbers must be below 2**15")
-        config = make_down_config(mid, cname, payload_types, extensions, rtx_payload_types, allows_two_byte,
-                                  has_nack and not rtx_ssrc)
+        config = make_down_config(mid, cname, payload_types, extensions, rtx_payload_types, rtx_ssrc,
+                                  allows_two_byte, has_nack and not rtx_ssrc)
         d = <DownTrack *>allocate(sizeof(DownTrack))
-        if has_nack and not rtx_ssrc:
-            d.history = <History *>allocate(sizeof(History))
         d.transport = t
         d.config = config
         d.ssrc = ssrc
-        d.rtx_ssrc = rtx_ssrc
         d.rtx_seq = (1 << 16) + <uint64_t>first_rtx_seq
         d.is_video = is_video
         d.rewriter.highest_out = (1 << 16) + <uint64_t>first_seq - 1
@@ -373,18 +370,35 @@ cdef class Worker:
         self.downtracks[d.id] = <uintptr_t>d
         self.configs[d.id] = <uintptr_t>config
         self.tracks[transport_id][d.id] = None
+        if has_nack and not rtx_ssrc:
+            d.history = self.history(d.id)
         self.push(CMD_ADD_DOWNTRACK, d, NULL, 0)
         return d.id
 
+    cdef History *history(self, uint32_t downtrack_id) except NULL:
+        """Return the slot's History, made when it is needed first and kept as long as the slot."""
+        if downtrack_id not in self.histories:
+            self.histories[downtrack_id] = <uintptr_t>allocate(sizeof(History))
+        return <History *><uintptr_t>self.histories[downtrack_id]
+
     def update_downtrack(self, uint32_t downtrack_id, bytes mid, bytes cname, list payload_types, list extensions,
-                         list rtx_payload_types=[], bint allows_two_byte=False):
-        """Replace what was negotiated for a slot."""
+                         bint has_nack=False, uint32_t rtx_ssrc=0, list rtx_payload_types=[],
+                         bint allows_two_byte=False):
+        """Replace what was negotiated for a slot; repeats go out as it says from now on.
+
+        ValueError for another ``rtx_ssrc`` than it had: its numbers must go on.
+        """
         cdef DownTrack *d = self.downtrack(downtrack_id)
+        cdef DownConfig *before = <DownConfig *><uintptr_t>self.configs[downtrack_id]
         cdef DownConfig *config
-        self.need_room(1)
-        config = make_down_config(mid, cname, payload_types, extensions, rtx_payload_types, allows_two_byte,
-                                  d.history != NULL)
+        self.need_room(2)
+        if rtx_ssrc and before.rtx_ssrc and rtx_ssrc != before.rtx_ssrc:
+            raise ValueError("a slot keeps its RTX SSRC for life")
+        config = make_down_config(mid, cname, payload_types, extensions, rtx_payload_types, rtx_ssrc,
+                                  allows_two_byte, has_nack and not rtx_ssrc)
+        config.rtx_ssrc = before.rtx_ssrc if before.rtx_ssrc else rtx_ssrc
         self.push(CMD_UPDATE_DOWNTRACK, d, config, 0)
+        self.push(CMD_HISTORY, d, self.history(downtrack_id) if has_nack and not rtx_ssrc else NULL, 0)
         self.retire(<void *><uintptr_t>self.configs[downtrack_id], None)
         self.configs[downtrack_id] = <uintptr_t>config
 

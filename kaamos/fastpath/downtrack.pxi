@@ -118,7 +118,7 @@ cdef void downtrack_retransmit(WorkerCore *w, DownTrack *d, uint64_t out_seq) no
     repeated_ms[0] = now_ms
     q = send_slot(w)
     d.rtx_seq += 1
-    length = rtx_write(q, &kept.packet, d.config, with_mid, d.rtx_ssrc, d.rtx_seq,
+    length = rtx_write(q, &kept.packet, d.config, with_mid, d.config.rtx_ssrc, d.rtx_seq,
                        kept.packet.timestamp + sent.timestamp_offset, out_seq, w.now_us)
     if not srtp_seal(w, d.transport, q, &length):
         drop(w, DROP_PROTECT)
@@ -147,7 +147,7 @@ cdef void downtrack_repeat(WorkerCore *w, DownTrack *d, uint16_t seq) noexcept n
     cdef uint8_t *q
     if out_seq > d.rewriter.highest_out:
         return                               # not sent yet
-    if d.rtx_ssrc != 0:
+    if d.config.has_rtx:
         downtrack_retransmit(w, d, out_seq)
         return
     if d.history != NULL:

@@ -303,7 +303,7 @@ cdef void rtcp_take_nack(WorkerCore *w, Transport *t, const uint8_t *body, size_
     cdef uint16_t seq
     cdef uint16_t mask
     cdef int bit
-    if d == NULL or (d.history == NULL and d.rtx_ssrc == 0) or t.selected == NULL or t.tx == NULL:
+    if d == NULL or (d.history == NULL and not d.config.has_rtx) or t.selected == NULL or t.tx == NULL:
         return
     counter_add(&d.nacks, 1)
     counter_add(&w.counters[COUNT_NACKS], 1)

@@ -71,7 +71,8 @@ cdef UpConfig *make_up_config(bytes mid, bint is_video, list payload_types, list
 
 
 cdef DownConfig *make_down_config(bytes mid, bytes cname, list payload_types, list extensions,
-                                  list rtx_payload_types, bint allows_two_byte, bint has_history) except NULL:
+                                  list rtx_payload_types, uint32_t rtx_ssrc, bint allows_two_byte,
+                                  bint has_history) except NULL:
     """Return the settings of a slot; ValueError for numbers out of range."""
     cdef DownConfig *c = <DownConfig *>allocate(sizeof(DownConfig))
     memset(c.payload_types, NO_CODEC, MAX_CODECS)
@@ -95,6 +96,8 @@ cdef DownConfig *make_down_config(bytes mid, bytes cname, list payload_types, li
         else:
             c.extension_ids[EXT_MID] = NO_EXTENSION
         c.allows_two_byte = allows_two_byte
+        c.rtx_ssrc = rtx_ssrc
+        c.has_rtx = rtx_ssrc != 0
         if has_history:
             # The same bytes may be sent again (design 1.4): what was true when they left is not any more.
             c.extension_ids[EXT_ABS_SEND_TIME] = NO_EXTENSION

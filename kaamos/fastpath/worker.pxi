@@ -317,6 +317,8 @@ cdef void worker_apply(WorkerCore *w, const Command *c) noexcept nogil:
         d.transport.downtracks = d
     elif c.kind == CMD_UPDATE_DOWNTRACK:
         d.config = <DownConfig *>c.object
+    elif c.kind == CMD_HISTORY:
+        d.history = <History *>c.object
     elif c.kind == CMD_TWCC:
         t.twcc = <Twcc *>c.object
     elif c.kind == CMD_GROW_TABLE:

@@ -424,16 +424,25 @@ class Engine:
         return DownTrackId(downtrack_id)
 
     def update_downtrack(self, downtrack_id: DownTrackId, config: DownTrackConfig) -> None:
-        """Replace payload types and extension ids of a slot; SSRC, kind and NACK stay as they are."""
-        with self._native() as worker:
-            worker.update_downtrack(
-                downtrack_id,
-                config.mid.encode(),
-                config.cname.encode(),
-                *_down_arguments(config),
-                list(config.rtx_payload_types.items()),
-                config.allows_two_byte,
-            )
+        """Replace what was negotiated of a slot but for its kind and SSRCs; it may gain RTX or lose it.
+
+        Raises:
+            LocalProtocolError: ``rtx_ssrc`` is another than it once was, or a number is out of range.
+        """
+        try:
+            with self._native() as worker:
+                worker.update_downtrack(
+                    downtrack_id,
+                    config.mid.encode(),
+                    config.cname.encode(),
+                    *_down_arguments(config),
+                    config.nack,
+                    config.rtx_ssrc if config.rtx_payload_types else 0,
+                    list(config.rtx_payload_types.items()),
+                    config.allows_two_byte,
+                )
+        except ValueError as error:
+            raise LocalProtocolError(str(error)) from None
 
     def connect(self, downtrack_id: DownTrackId, uptrack_id: UpTrackId) -> None:
         """Let a slot play a publication: audio at once, video from its next key frame (which is asked for).

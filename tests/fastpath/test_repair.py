@@ -5,11 +5,20 @@ from itertools import pairwise
 
 import pytest
 
-from tests.support.manual_room import ManualPeer, ManualRoom, manual_room
+from tests.support.manual_room import (
+    DOWN_EXTENSIONS,
+    DOWN_TYPES,
+    RTX_DOWN_TYPES,
+    ManualPeer,
+    ManualRoom,
+    is_rtcp,
+    manual_room,
+)
 from tests.support.packets import (
     VP8_DELTA,
     VP8_KEYFRAME,
     nack,
+    read_rtp,
     receiver_report,
     report_block,
     rtp_packet,
@@ -141,6 +150,69 @@ def test_a_change_of_source_ends_repeats_of_the_old_one() -> None:
         assert [packet.seq for packet in grace.media()] == [1000, 1001, 1002]
         room.send(grace, nack(9, 0x777, (1000, 0b11)))
         assert [packet.payload[:2] for packet in grace.media()] == [b"\x03\xea"]  # 1002 alone
+
+
+def negotiate(room: ManualRoom, slot: int, *, rtx_ssrc: int, has_nack: bool = True) -> None:
+    """Let a slot gain RTX, or lose it (0)."""
+    types = RTX_DOWN_TYPES if rtx_ssrc else []
+    room.worker.update_downtrack(
+        slot, b"d", b"canonical", DOWN_TYPES, DOWN_EXTENSIONS, has_nack, rtx_ssrc, types
+    )
+    room.apply()
+
+
+def test_a_slot_that_gains_rtx_and_loses_it_repeats_as_it_was_negotiated() -> None:
+    with manual_room() as room:
+        ada, grace = room.peer(), room.peer()
+        slot = room.subscribe(grace, room.publish(ada))  # repeats are the stored bytes
+        sent: dict[int, bytes] = {}
+        rtx_numbers = []
+
+        def play(seq: int) -> None:
+            room.send(ada, keyframe(seq))
+            [data] = grace.received()
+            sent[read_rtp(data).seq] = data
+
+        def repeated(number: int) -> str:
+            """Ask for a packet and say how it came."""
+            room.now_us += 100_000
+            room.send(grace, nack(9, 0x777, (number, 0)))
+            answers = [data for data in grace.received() if not is_rtcp(data)]
+            if not answers:
+                return "not at all"
+            [data] = answers
+            if data == sent[number]:
+                return "as it was"
+            packet = read_rtp(data)
+            assert packet.ssrc == RTX_SSRC
+            assert packet.payload == number.to_bytes(2, "big") + read_rtp(sent[number]).payload
+            rtx_numbers.append(packet.seq)
+            return "by RTX"
+
+        play(10)
+        assert repeated(1000) == "as it was"
+        negotiate(room, slot, rtx_ssrc=RTX_SSRC)
+        play(11)
+        assert [repeated(1000), repeated(1001)] == ["by RTX", "by RTX"]
+        negotiate(room, slot, rtx_ssrc=0)
+        play(12)
+        assert [repeated(n) for n in (1000, 1001, 1002)] == ["as it was", "not at all", "as it was"]
+        negotiate(room, slot, rtx_ssrc=0, has_nack=False)
+        play(13)
+        assert [repeated(n) for n in (1002, 1003)] == ["not at all", "not at all"]
+        negotiate(room, slot, rtx_ssrc=RTX_SSRC)
+        assert [repeated(n) for n in (1000, 1001, 1002, 1003)] == ["by RTX"] * 4
+        assert rtx_numbers == list(range(rtx_numbers[0], rtx_numbers[0] + 6)), "no number twice"
+
+
+def test_a_slot_keeps_its_rtx_ssrc_for_life() -> None:
+    with manual_room() as room:
+        ada, grace = room.peer(), room.peer()
+        slot = room.subscribe(grace, room.publish(ada), rtx_ssrc=RTX_SSRC)
+        negotiate(room, slot, rtx_ssrc=0)
+        with pytest.raises(ValueError, match="RTX SSRC"):
+            negotiate(room, slot, rtx_ssrc=RTX_SSRC + 1)
+        negotiate(room, slot, rtx_ssrc=RTX_SSRC)
 
 
 # -- from publishers
