@@ -401,7 +401,7 @@ cdef struct Transport:
     uint64_t   last_received_us   # stat
     uint64_t   next_report_us
     uint64_t   raise_credit_us[2] # when the next datagram for Python would be paid for: STUN, DTLS
-    uint64_t   rtt_us         # as any of its reports told, 0: unknown
+    uint64_t   rtt_us         # of the path, without waits at either end (rtt_take); 0: unknown
     Twcc      *twcc           # NULL: nothing it sends asks for transport-wide feedback
     uint32_t   rrtr_ntp       # middle 32 bits of the newest receiver reference time (RFC 3611) ...
     uint32_t   rrtr_ssrc      # ... and who sent it
@@ -520,7 +520,7 @@ cdef struct DownTrack:
     uint8_t    is_acknowledged    # a receiver report named our SSRC: mid need not be sent any more
     Rewriter   rewriter
     uint32_t   clock_rate
-    uint64_t   rtt_us         # 0: unknown
+    uint64_t   rtt_us         # stat, as last reported; 0: unknown
     uint64_t   rtx_seq        # extended, of the last retransmission
     uint32_t   repeated_ms[KEPT_PACKETS]  # when an outgoing number was last repeated; 0: never
     # stat

@@ -97,26 +97,42 @@ cdef DropReason downtrack_emit(WorkerCore *w, DownTrack *d, const Packet *p, uin
     return DROP_NONE
 
 
+cdef inline uint64_t repeat_wait_us(const DownTrack *d) noexcept nogil:
+    """Return how long a repeat is not repeated: a round trip, less an eighth that the peer may be early."""
+    cdef uint64_t rtt_us = d.transport.rtt_us
+    return rtt_us - (rtt_us >> 3) if rtt_us > MIN_REPEAT_US else MIN_REPEAT_US
+
+
 cdef void downtrack_retransmit(WorkerCore *w, DownTrack *d, uint64_t out_seq) noexcept nogil:
-    """Emit a packet once more as RTX: from the publication's own copy, under a new number."""
+    """Emit a packet once more as RTX: from the publication's own copy, under a new number.
+
+    What was repeated in vain goes out twice: one more loss and the picture would stand still.
+    """
     cdef const Range *sent = rewriter_unmap(&d.rewriter, out_seq)
     cdef KeptPacket *kept
     cdef uint32_t *repeated_ms = &d.repeated_ms[out_seq & (KEPT_PACKETS - 1)]
     cdef uint32_t now_ms = <uint32_t>(w.now_us // 1000) | 1      # never 0
-    cdef uint64_t wait_us = d.rtt_us if d.rtt_us > MIN_REPEAT_US else MIN_REPEAT_US
-    cdef bint with_mid = not d.is_acknowledged and d.config.extension_ids[EXT_MID] != NO_EXTENSION
-    cdef uint8_t *q
-    cdef size_t length
+    cdef uint64_t since_us = <uint64_t>(now_ms - repeated_ms[0]) * 1000 if repeated_ms[0] else KEPT_US
     if sent == NULL or d.source == NULL or d.is_switching:
         return
     kept = uptrack_find(d.source, sent.ssrc, out_seq - sent.offset)
     if kept == NULL or w.now_us - kept.arrival_us > KEPT_US or kept.packet.payload_length == 0 \
             or d.config.rtx_payload_types[kept.packet.codec] == NO_PAYLOAD_TYPE:
         return
-    if repeated_ms[0] != 0 and <uint64_t>(now_ms - repeated_ms[0]) * 1000 < wait_us:
+    if since_us < repeat_wait_us(d):
         return
     repeated_ms[0] = now_ms
-    q = send_slot(w)
+    downtrack_emit_rtx(w, d, kept, sent, out_seq)
+    if since_us < KEPT_US:
+        downtrack_emit_rtx(w, d, kept, sent, out_seq)
+
+
+cdef void downtrack_emit_rtx(WorkerCore *w, DownTrack *d, const KeptPacket *kept, const Range *sent,
+                             uint64_t out_seq) noexcept nogil:
+    """Write a kept packet as RTX, encrypt it and queue it."""
+    cdef bint with_mid = not d.is_acknowledged and d.config.extension_ids[EXT_MID] != NO_EXTENSION
+    cdef uint8_t *q = send_slot(w)
+    cdef size_t length
     d.rtx_seq += 1
     length = rtx_write(q, &kept.packet, d.config, with_mid, d.config.rtx_ssrc, d.rtx_seq,
                        kept.packet.timestamp + sent.timestamp_offset, out_seq, w.now_us)
@@ -141,7 +157,6 @@ cdef void downtrack_repeat(WorkerCore *w, DownTrack *d, uint16_t seq) noexcept n
     The first NACK is answered at once, another one for the same packet not before the last copy
     can have arrived (one RTT).
     """
-    cdef uint64_t wait_us = d.rtt_us if d.rtt_us > MIN_REPEAT_US else MIN_REPEAT_US
     cdef uint64_t out_seq = seq_extend(d.rewriter.highest_out, seq)
     cdef StoredPacket *stored = NULL
     cdef uint8_t *q
@@ -152,7 +167,7 @@ cdef void downtrack_repeat(WorkerCore *w, DownTrack *d, uint16_t seq) noexcept n
         return
     if d.history != NULL:
         stored = history_find(d.history, out_seq)
-    if stored == NULL or w.now_us - stored.repeated_us < wait_us:
+    if stored == NULL or w.now_us - stored.repeated_us < repeat_wait_us(d):
         return
     stored.repeated_us = w.now_us
     q = send_slot(w)                     # a copy: the stored one may be replaced before the flush

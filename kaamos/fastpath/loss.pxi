@@ -38,6 +38,27 @@ cdef bint missing_note(Repair *r, const Packet *p, uint64_t now_us) noexcept nog
     return True
 
 
+cdef uint64_t missing_answered_us(const Repair *r, const Packet *p, uint64_t now_us) noexcept nogil:
+    """Return how long ago this repaired packet was asked for; 0 unless that was once (Karn's rule)."""
+    cdef uint32_t i
+    for i in range(r.missing_count):
+        if r.missing[i].ext_seq == p.ext_seq and r.ssrc == p.ssrc:
+            return now_us - r.missing[i].asked_us if r.missing[i].tries == 1 else 0
+    return 0
+
+
+cdef void rtt_take(Transport *t, uint64_t sample_us) noexcept nogil:
+    """Take one measurement of the round trip.
+
+    What a busy end or a full queue adds is no reason to wait for a repeat, so the least counts, and
+    rises by an eighth of the distance each time that more is measured.
+    """
+    if t.rtt_us == 0 or sample_us < t.rtt_us:
+        t.rtt_us = sample_us if sample_us else 1
+    else:
+        t.rtt_us += (sample_us - t.rtt_us) >> 3
+
+
 cdef uint32_t missing_due(Repair *r, uint64_t now_us, uint64_t rtt_us, uint64_t *due) noexcept nogil:
     """Write the numbers to ask for now, ascending, at most MAX_MISSING; return how many.
 

@@ -262,6 +262,7 @@ cdef void rtcp_take_block(WorkerCore *w, Transport *t, const uint8_t *block) noe
     cdef uint32_t lost
     cdef uint32_t lsr
     cdef uint32_t rtt
+    cdef uint64_t rtt_us
     if d == NULL:
         return
     d.is_acknowledged = True
@@ -272,8 +273,9 @@ cdef void rtcp_take_block(WorkerCore *w, Transport *t, const uint8_t *block) noe
     if lsr != 0:
         rtt = <uint32_t>(w.now_ntp >> 16) - lsr - rd32(block + 20)
         if rtt < 10 << 16:               # else the peer's delay does not fit: not a time at all
-            t.rtt_us = (<uint64_t>rtt * 1000000) >> 16
-            store_relaxed(&d.rtt_us, t.rtt_us)
+            rtt_us = (<uint64_t>rtt * 1000000) >> 16
+            store_relaxed(&d.rtt_us, rtt_us)
+            rtt_take(t, rtt_us)
 
 
 cdef void rtcp_take_sr(WorkerCore *w, Transport *t, const uint8_t *body) noexcept nogil:

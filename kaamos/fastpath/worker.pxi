@@ -14,6 +14,7 @@ cdef DropReason worker_forward(WorkerCore *w, Transport *t, uint8_t *data, size_
     cdef bint is_repair
     cdef DropReason reason
     cdef DropReason unwanted
+    cdef uint64_t answered_us
     cdef uint64_t out_seq = 0
     cdef uint32_t out_timestamp = 0
     cdef uint32_t ssrc
@@ -69,6 +70,9 @@ cdef DropReason worker_forward(WorkerCore *w, Transport *t, uint8_t *data, size_
             return DROP_DUPLICATE            # it came both ways
         if is_repair:
             counter_add(&w.counters[COUNT_REPAIRED], 1)
+            answered_us = missing_answered_us(layer.repair, &p, w.now_us)
+            if answered_us:
+                rtt_take(t, answered_us)
         if not missing_note(layer.repair, &p, w.now_us) and p.is_best:
             uptrack_want_keyframe(u)
         repair_keep(layer.repair, &p, w.now_us)
