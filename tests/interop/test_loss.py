@@ -75,4 +75,25 @@ async def test_a_viewer_behind_a_lossy_link_sees_every_frame(
         shown = after.frames_decoded - before.frames_decoded
         assert shown / WATCH_S >= 27, (before, after)
         assert after.retransmitted > before.retransmitted, (before, after)
+        assert after.plis == before.plis, "no picture was given up"
         assert relay.down.lost > 0.03 * relay.down.passed
+
+
+async def test_a_publisher_behind_a_lossy_link_is_seen_whole(
+    chromium: Chromium, server: RunningServer
+) -> None:
+    async with relayed(server.rtc_port, seed=3) as relay:
+        relay.up.delay_s = relay.down.delay_s = RTT_S / 2
+        await chromium.visit(server.room("loss"), "Ada", script=FAST_CAMERA + reroute(server, relay))
+        grace = await chromium.visit(server.room("loss"), "Grace", script=NO_DEVICES)
+        await grace.plays({"Ada"})
+        relay.up.loss = relay.down.loss = LOSS
+        before = await look(grace)
+        await asyncio.sleep(WATCH_S)  # not to wait for anything: this is how long it must hold
+        relay.up.loss = relay.down.loss = 0.0
+        await asyncio.sleep(1.0)  # the last repeats come in
+        after = await look(grace)
+        expected = after.received + after.lost - before.received - before.lost
+        assert relay.up.lost > 0.03 * relay.up.passed
+        assert expected > 20 * WATCH_S
+        assert after.lost - before.lost < 0.003 * expected, (before, after)
