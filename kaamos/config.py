@@ -73,6 +73,9 @@ class Rooms(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     max_rooms: Count = 10_000
     max_participants: Count = 1_000  # in one room
     resume_s: Seconds = 30.0  # a participant whose socket broke is kept; 0: not at all
+    # Tracks that one participant receives at once; of more the pinned ones and the speakers are shown.
+    video_slots: Annotated[int, msgspec.Meta(ge=1, le=64)] = 16
+    audio_slots: Annotated[int, msgspec.Meta(ge=1, le=32)] = 8
 
 
 class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -65,6 +65,7 @@ class Joined:
 
     room_id: str
     you: ParticipantInfo
+    slots: dict[str, int]  # tracks received at most, by kind
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +110,28 @@ class MessageSent:
 
 
 @dataclass(frozen=True, slots=True)
+class SpeakersChanged:
+    """Who speaks now, the loudest first, with a level from 0 to 1 (room.speakers.Speakers.current)."""
+
+    speakers: tuple[tuple[str, float], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SlotsChanged:
+    """Shared slots of yours play something else, without an offer; None: nothing."""
+
+    slots: dict[str, TrackInfo | None]  # by mid
+
+
+@dataclass(frozen=True, slots=True)
+class TrackUnsupported:
+    """You do not get this track, because your client cannot decode it."""
+
+    user_id: str
+    track: str
+
+
+@dataclass(frozen=True, slots=True)
 class OfferMade:
     """The server wants to change what your connection carries; answer with ``offer_id``."""
 
@@ -127,5 +150,5 @@ class AnswerMade:
 
 
 # What reads the same for everybody who hears it.
-News = ParticipantList | ParticipantJoined | ParticipantLeft | TrackMuted | MessageSent
-RoomEvent = Joined | News | OfferMade
+News = ParticipantList | ParticipantJoined | ParticipantLeft | TrackMuted | MessageSent | SpeakersChanged
+RoomEvent = Joined | News | OfferMade | SlotsChanged | TrackUnsupported

@@ -13,6 +13,7 @@ import ifaddr
 import msgspec
 
 from kaamos.config import Config, Log, is_loopback
+from kaamos.media.description import Kind
 from kaamos.media.engine import Engine
 from kaamos.room.participant import Participant
 from kaamos.room.room import Rooms
@@ -30,6 +31,9 @@ except PackageNotFoundError:  # a checkout that was never installed
 
 # How often rooms are looked at for their end; a room past its time is gone for who asks, at once.
 EXPIRY_INTERVAL_S = 60.0
+
+# How often rooms hear how loud their members are: a client is told of speakers not more often than that.
+LISTENING_INTERVAL_S = 0.35
 
 # Candidates in our descriptions at most, for a host with a long list of bridges.
 MAX_ADDRESSES = 16
@@ -49,6 +53,7 @@ class Server:
         self._rooms: Rooms | None = None
         self._http: HttpServer | None = None
         self._expiry: asyncio.TimerHandle | None = None
+        self._listening: asyncio.TimerHandle | None = None
 
     @property
     def http_port(self) -> int:
@@ -89,7 +94,12 @@ class Server:
             certificate = certificate.renewed()
             # RFC 7022 section 4.2: a name that tells nothing, new for every session.
             return PeerConnection(
-                engine, certificate, addresses, cname=secrets.token_urlsafe(12), events=participant
+                engine,
+                certificate,
+                addresses,
+                cname=secrets.token_urlsafe(12),
+                slots=participant.reception.limits,
+                events=participant,
             )
 
         rooms = Rooms(
@@ -97,6 +107,7 @@ class Server:
             ttl_s=config.rooms.ttl_s,
             max_rooms=config.rooms.max_rooms,
             max_participants=config.rooms.max_participants,
+            slots={Kind.VIDEO: config.rooms.video_slots, Kind.AUDIO: config.rooms.audio_slots},
             clock=time.monotonic,
         )
         http = HttpServer(config, rooms, guard=guard, version=__version__)
@@ -107,19 +118,26 @@ class Server:
             raise
         self._engine, self._rooms, self._http = engine, rooms, http
         self._expire()
+        self._listen()
         logger.info("serving HTTP on port %d and media on UDP port %d", self.http_port, self.rtc_port)
 
     async def stop(self) -> None:
         """Tell the clients, say goodbye on their connections, and free everything."""
         if self._engine is None or self._rooms is None or self._http is None:
             return
-        if self._expiry is not None:
-            self._expiry.cancel()
+        for timer in (self._expiry, self._listening):
+            if timer is not None:
+                timer.cancel()
         await self._http.stop()
         await self._rooms.close()
         self._engine.close()
         self._engine = self._rooms = self._http = None
         logger.info("stopped")
+
+    def _listen(self) -> None:
+        assert self._rooms is not None and self._engine is not None
+        self._listening = asyncio.get_running_loop().call_later(LISTENING_INTERVAL_S, self._listen)
+        self._rooms.hear(self._engine.audio_levels())
 
     def _expire(self) -> None:
         assert self._rooms is not None

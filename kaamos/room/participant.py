@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
-from urllib.parse import quote
 
 from kaamos.errors import ErrorCode, RemoteProtocolError
 from kaamos.events import (
     AnswerMade,
+    Joined,
     LeaveReason,
     OfferMade,
     ParticipantInfo,
@@ -22,7 +22,9 @@ from kaamos.events import (
     Source,
 )
 from kaamos.media.description import Kind
-from kaamos.room.tracks import Publication, Subscription, TrackId, new_track_id, source_of
+from kaamos.room.reception import Reception
+from kaamos.room.slots import Wish
+from kaamos.room.tracks import Publication, new_track_id, source_of
 
 if TYPE_CHECKING:
     from kaamos.room.room import Room
@@ -39,14 +41,6 @@ CLOSED_BY_PEER = "closed by peer"
 
 # The goodbye of a page's media may come before the end of its socket, which says that it may be back.
 RELOAD_S = 1.0
-
-# Characters of an SDP token (RFC 8866 section 9) that quote() would escape; it never escapes "_.-~".
-_TOKEN_CHARACTERS = "!#$&'*+^`{|}"
-
-
-def stream_id_of(user_id: str) -> str:
-    """Return ``user_id`` as the first half of an ``a=msid`` line, percent-encoded where it is no token."""
-    return quote(user_id, safe=_TOKEN_CHARACTERS)
 
 
 class Participant:
@@ -66,6 +60,7 @@ class Participant:
         outbox: Callable[[RoomEvent], None],
         on_removed: Callable[[str], None],
         connect: Connect,
+        slots: Mapping[Kind, int],
     ) -> None:
         self.room = room
         self.user_id = user_id
@@ -76,12 +71,11 @@ class Participant:
         self.on_removed = on_removed
         self.connection: PeerConnection | None = None
         self.publications: dict[str, Publication] = {}  # by the mid its client sends in
+        self.reception = Reception(self, slots)
+        self.wishers: dict[Reception, None] = {}  # those who named this participant
         self._connect = connect
         self._is_negotiated = False  # the first offer was answered: slots can be made
         self._are_candidates_told = False
-        self._playing: dict[str, Subscription] = {}  # by the mid of the slot
-        # In the order of coming; they get the next slot that falls free.
-        self._waiting: dict[Kind, dict[TrackId, Subscription]] = {kind: {} for kind in Kind}
         self._sources: Mapping[str, Source] = {}  # what the last description said, by mid
         self._are_tracks_changed = False
         self._is_in_description = False
@@ -90,6 +84,12 @@ class Participant:
         self._had_connection = False
         self._is_suspended = False  # its client cannot be reached
         self._may_be_new_peer = False  # its client came back, and has not offered since
+
+    @property
+    def joined(self) -> Joined:
+        """Return what its client is told of it."""
+        slots = {kind.value: most for kind, most in self.reception.limits.items()}
+        return Joined(self.room.room_id, self.info, slots)
 
     @property
     def info(self) -> ParticipantInfo:
@@ -114,12 +114,14 @@ class Participant:
         with self._description(sources):
             answer = self.connection.receive_offer(sdp)
         self._may_be_new_peer = False
-        sections = self.sections()
+        mids = self.sections().keys()
         if self._is_negotiated:
-            self._play_waiting()
+            self.reception.renew()
         else:
             self._is_negotiated = True
-            self.room.play_all(self)
+            self.reception.start(self.connection)
+        # What is to play besides is for the next offer to say, but what has left a slot is not said again.
+        sections = {mid: section for mid, section in self.sections().items() if mid in mids}
         candidates = () if self._are_candidates_told else self.connection.candidates
         self._are_candidates_told |= bool(candidates)
         return AnswerMade(answer, sections, candidates)
@@ -137,7 +139,7 @@ class Participant:
         with self._description(sources):
             self.connection.receive_answer(sdp)
         self._last_offer = None
-        self._play_waiting()
+        self.reception.renew()
 
     def send(self, payload: object, to: str | None) -> None:
         """Say something to the participant ``to``, or to all others.
@@ -161,6 +163,25 @@ class Participant:
         if publication.is_muted is not is_muted:
             publication.is_muted = is_muted
             self.room.announce_mute(publication)
+
+    def wish(self, user_ids: Iterable[str], track_ids: Iterable[str], word: Wish | None) -> None:
+        """Say what of the others' tracks is to be received; None: the same as all that was not spoken of.
+
+        Raises:
+            RemoteProtocolError: PARTICIPANT_NOT_FOUND, TRACK_NOT_FOUND or BAD_MESSAGE; nothing changes.
+        """
+        targets: list[Participant | Publication] = []
+        for user_id in user_ids:
+            member = self.room.participants.get(user_id)
+            if member is None:
+                raise RemoteProtocolError(ErrorCode.PARTICIPANT_NOT_FOUND, f"{user_id!r} is not here")
+            targets.append(member)
+        for track_id in track_ids:
+            publication = self.room.publications.get(track_id)
+            if publication is None:
+                raise RemoteProtocolError(ErrorCode.TRACK_NOT_FOUND, f"nobody here publishes {track_id!r}")
+            targets.append(publication)
+        self.reception.wish(targets, word)
 
     def suspend(self) -> None:
         """Go on without a client that hears us: media stays as it is, nothing is negotiated."""
@@ -190,37 +211,11 @@ class Participant:
         """Leave the room; its client knows already."""
         self.room.remove(self, reason)
 
-    # What the room tells it to receive.
-
-    def subscribe(self, publication: Publication) -> None:
-        """Receive a publication as soon as there is a slot for it."""
-        if not self._is_negotiated:
-            return  # receive_offer asks for all that there is then
-        subscription = Subscription(publication, self, None)
-        publication.subscriptions[self.user_id] = subscription
-        if not self._play(subscription):
-            self._waiting[publication.kind][publication.track_id] = subscription
-
-    def unsubscribe(self, subscription: Subscription) -> None:
-        """Receive it no more; its slot goes to the one that waits longest."""
-        publication = subscription.publication
-        publication.subscriptions.pop(self.user_id, None)
-        self._waiting[publication.kind].pop(publication.track_id, None)
-        if subscription.mid is None:
-            return
-        self._playing.pop(subscription.mid, None)
-        if self.connection is not None:
-            self.connection.stop(subscription.mid)
-            self._play_waiting(publication.kind)
+    # What the room and the server read.
 
     def forget(self) -> PeerConnection | None:
         """Give up everything received and return the connection, for the caller to close."""
-        waiting = [subscription for queue in self._waiting.values() for subscription in queue.values()]
-        for subscription in (*self._playing.values(), *waiting):
-            subscription.publication.subscriptions.pop(self.user_id, None)
-        self._playing.clear()
-        for queue in self._waiting.values():
-            queue.clear()
+        self.reception.stop()
         connection, self.connection = self.connection, None
         if connection is not None:
             connection.silence()
@@ -231,12 +226,13 @@ class Participant:
 
     def sections(self) -> dict[str, SectionInfo]:
         """Return what each section of the connection carries now, by mid."""
+        playing = self.reception.playing
         return {
             mid: SectionInfo(
-                receives=self._playing[mid].publication.info if mid in self._playing else None,
+                receives=playing[mid].info if mid in playing else None,
                 sends=self.publications[mid].info if mid in self.publications else None,
             )
-            for mid in {**self.publications, **self._playing}
+            for mid in {**self.publications, **playing}
         }
 
     # What the connection says (the callbacks of rtc.connection.PeerConnection).
@@ -245,15 +241,24 @@ class Participant:
         """Pass our offer on; the same text again is the same offer, sent once more."""
         if self._last_offer is None or self._last_offer.sdp != sdp:
             self._offers += 1
-            self._last_offer = OfferMade(f"offer-{self._offers}", sdp, self.sections())
+        # Shared slots may play something else by now.
+        self._last_offer = OfferMade(f"offer-{self._offers}", sdp, self.sections())
         self.outbox(self._last_offer)
 
     def on_published(self, mid: str, kind: Kind) -> None:
         """Offer to the others what the client sends in section ``mid`` from now on."""
         assert self.connection is not None, "a connection that was given up reports nothing"
         source = source_of(kind, self._sources.get(mid))
-        uptrack = self.connection.up_tracks[mid]
-        self.publications[mid] = publication = Publication(new_track_id(), self, mid, kind, source, uptrack)
+        self.publications[mid] = publication = Publication(
+            new_track_id(),
+            self,
+            mid,
+            kind,
+            source,
+            self.connection.up_tracks[mid],
+            self.connection.codecs_of(mid),
+            self.room.next_serial(),
+        )
         self.room.publish(publication)
         self._tracks_changed()
 
@@ -267,6 +272,14 @@ class Participant:
     async def on_data(self, message: DataMessage) -> None:
         """Pass a message of a data channel on to the others."""
         await self.room.relay_data(self, message)
+
+    def on_codec(self, mid: str, codec_id: int) -> None:
+        """Note in what the client sends; who cannot decode it gets it no more, and who can gets it again."""
+        publication = self.publications.get(mid)
+        if publication is not None:
+            publication.codecs = frozenset({codec_id})
+            for reception in [*publication.subscriptions, *publication.unable]:
+                reception.change_codec(publication)
 
     def on_connected(self) -> None:
         """Note that media can flow."""
@@ -321,28 +334,3 @@ class Participant:
         self._are_tracks_changed = self._is_in_description
         if not self._is_in_description:
             self.room.announce_tracks()
-
-    def _play(self, subscription: Subscription) -> bool:
-        """Give the subscription a slot; return False, and change nothing, where there is none."""
-        publication = subscription.publication
-        assert self.connection is not None, "only a negotiated participant has subscriptions"
-        mid = self.connection.play(
-            publication.uptrack,
-            publication.kind,
-            stream_id_of(publication.publisher.user_id),
-            publication.track_id,
-        )
-        if mid is None:
-            return False
-        subscription.mid = mid
-        self._playing[mid] = subscription
-        return True
-
-    def _play_waiting(self, *kinds: Kind) -> None:
-        """Play what waits, the longest first, while there are slots."""
-        for waiting in [self._waiting[kind] for kind in kinds or Kind]:
-            while waiting:
-                track_id, subscription = next(iter(waiting.items()))
-                if not self._play(subscription):
-                    break
-                del waiting[track_id]

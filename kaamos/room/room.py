@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import re
 import secrets
 import string
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from kaamos.errors import ErrorCode, RemoteProtocolError
 from kaamos.events import (
-    Joined,
     LeaveReason,
     MessageSent,
     ParticipantJoined,
@@ -21,9 +21,13 @@ from kaamos.events import (
     ParticipantList,
     Role,
     RoomEvent,
+    SpeakersChanged,
     TrackMuted,
 )
+from kaamos.media.description import Kind, UpTrackId
 from kaamos.room.participant import Connect, Participant
+from kaamos.room.slots import Stage
+from kaamos.room.speakers import Speakers
 from kaamos.room.tracks import Publication
 from kaamos.rtc.channel import DataMessage
 
@@ -72,6 +76,9 @@ class Room:
         self.created_at = datetime.now(UTC)
         self.participants: dict[str, Participant] = {}  # by user id, in the order of coming
         self.publications: dict[str, Publication] = {}  # everybody's, by track id
+        self.stages = {kind: Stage() for kind in Kind}
+        self.speakers = Speakers()
+        self._serials = itertools.count(1)
         self._rooms = rooms
         self._last_activity = rooms.clock()
 
@@ -100,8 +107,11 @@ class Room:
         *,
         outbox: Callable[[RoomEvent], None],
         on_removed: Callable[[str], None],
+        slots: Mapping[Kind, int] | None = None,
     ) -> Participant:
         """Return the new member; it and the others are told.  Without ``user_id`` one is made.
+
+        ``slots``: how many tracks of a kind it wants to receive at most, where the server allows more.
 
         Raises:
             RemoteProtocolError: ROOM_FULL, or DUPLICATE_IDENTITY where somebody has that id.
@@ -122,16 +132,21 @@ class Room:
             outbox=outbox,
             on_removed=on_removed,
             connect=self._rooms.connect,
+            slots={
+                kind: min((slots or {}).get(kind, most), most) for kind, most in self._rooms.slots.items()
+            },
         )
         others = list(self.participants.values())
         self.participants[user_id] = participant
         self._rooms.occupied(self)
-        participant.outbox(Joined(self.room_id, participant.info))
+        participant.outbox(participant.joined)
         self._tell(others, ParticipantJoined(participant.info))
         if self._is_small:
             self._tell_everybody_the_list()
         else:
             participant.outbox(self.everybody())
+        if self.speakers.current:
+            participant.outbox(self.speaking())
         logger.info(
             "joined as %s, one of %d", participant.role, len(self.participants), extra=participant.log_ids
         )
@@ -143,6 +158,10 @@ class Room:
             return False
         del self.participants[participant.user_id]
         self.release(participant)
+        participant.reception.end()
+        for reception in participant.wishers:
+            reception.forget_wish(participant)
+        self.speakers.forget(participant.user_id)
         self._tell(self.participants.values(), ParticipantLeft(participant.user_id, reason))
         is_host_new = participant.role is Role.HOST and self._make_host()
         if self.participants and (is_host_new or self._is_small):
@@ -162,24 +181,43 @@ class Room:
             self._rooms.close_later(connection.close())
 
     def publish(self, publication: Publication) -> None:
-        """Let everybody but its publisher receive it."""
+        """Let those receive it who have a slot to spare or a wish; of nobody else anything is touched."""
         self.publications[publication.track_id] = publication
-        for member in self.participants.values():
-            if member is not publication.publisher:
-                member.subscribe(publication)
+        self._rooms.up_tracks[publication.uptrack] = publication
+        stage = self.stages[publication.kind]
+        stage.publications[publication.track_id] = publication
+        for reception in {**stage.hungry, **stage.settled, **publication.publisher.wishers}:
+            reception.offer(publication)
 
     def unpublish(self, publication: Publication) -> None:
         """Take it away from those who receive it."""
-        self.publications.pop(publication.track_id, None)
-        for subscription in list(publication.subscriptions.values()):
-            subscription.subscriber.unsubscribe(subscription)
+        if self.publications.pop(publication.track_id, None) is None:
+            return
+        del self._rooms.up_tracks[publication.uptrack]
+        del self.stages[publication.kind].publications[publication.track_id]
+        for reception in publication.wishers:
+            reception.forget_wish(publication)
+        for reception in [*publication.subscriptions, *publication.unable]:
+            reception.withdraw(publication)
 
-    def play_all(self, subscriber: Participant) -> None:
-        """Let a member whose connection has just been negotiated receive all that is published."""
-        for member in self.participants.values():
-            if member is not subscriber:
-                for publication in member.publications.values():
-                    subscriber.subscribe(publication)
+    def next_serial(self) -> int:
+        """Return a number for a publication, higher than that of all before it."""
+        return next(self._serials)
+
+    def listen(self, now: float) -> None:
+        """Take in what was heard since the last time: tell who speaks, and show them."""
+        if self.speakers.update(now):
+            self._tell(self.participants.values(), self.speaking())
+        for user_id, _ in self.speakers.current:
+            speaker = self.participants.get(user_id)
+            for publication in speaker.publications.values() if speaker is not None else ():
+                full = self.stages[publication.kind].full
+                for reception in full.keys() - publication.subscriptions.keys():
+                    reception.hear(publication, now)
+
+    def speaking(self) -> SpeakersChanged:
+        """Return who speaks now."""
+        return SpeakersChanged(self.speakers.current)
 
     def announce_tracks(self) -> None:
         """Tell everybody that somebody's tracks have changed; in large rooms the offers do that alone."""
@@ -188,6 +226,8 @@ class Room:
 
     def announce_mute(self, publication: Publication) -> None:
         """Tell everybody, its publisher too, whether a track is muted now."""
+        if publication.is_muted and publication.kind is Kind.AUDIO:
+            self.speakers.silence(publication.publisher.user_id)
         muted = TrackMuted(publication.publisher.user_id, publication.track_id, publication.is_muted)
         self._tell(self.participants.values(), muted)
 
@@ -248,6 +288,7 @@ class Rooms:
     """All rooms of a server.
 
     ``connect`` makes the peer connection of a participant, ``clock`` tells monotonic seconds.
+    ``slots``: so many tracks of each kind somebody receives at most.
     ``ttl_s``, ``max_rooms`` and ``max_participants`` of 0 set no limit.
     """
 
@@ -258,10 +299,14 @@ class Rooms:
         ttl_s: float,
         max_rooms: int,
         max_participants: int,
+        slots: Mapping[Kind, int],
         clock: Callable[[], float],
     ) -> None:
         self.connect = connect
         self.clock = clock
+        self.slots = slots
+        self.up_tracks: dict[UpTrackId, Publication] = {}
+        self._lively: dict[Room, None] = {}  # somebody was heard in them just now
         self._ttl_s = ttl_s
         self._max_rooms = max_rooms
         self._max_participants = max_participants
@@ -314,6 +359,22 @@ class Rooms:
         """Forget the rooms whose time is over; to be called now and then."""
         for room in [room for room in self._rooms.values() if room.is_expired]:
             self._drop(room)
+
+    def hear(self, levels: Mapping[UpTrackId, int]) -> None:
+        """Take the audio levels that came since the last call (RFC 6464); to be called a few times a second.
+
+        What speakers change is told and shown at once.  Muted tracks never speak.
+        """
+        for uptrack, level in levels.items():
+            publication = self.up_tracks.get(uptrack)
+            if publication is not None and not publication.is_muted:
+                publication.publisher.room.speakers.hear(publication.publisher.user_id, level)
+                self._lively[publication.publisher.room] = None
+        now = self.clock()
+        for room in [*self._lively]:
+            room.listen(now)
+            if room.speakers.is_quiet:
+                del self._lively[room]
 
     async def close(self) -> None:
         """Close every connection, and wait until their goodbyes are out."""

@@ -11,6 +11,7 @@ from kaamos.media.description import Kind, UpTrackId
 
 if TYPE_CHECKING:
     from kaamos.room.participant import Participant
+    from kaamos.room.reception import Reception
 
 TrackId = NewType("TrackId", str)
 
@@ -33,7 +34,11 @@ def source_of(kind: Kind, wanted: Source | None) -> Source:
 
 @dataclass(slots=True, eq=False)
 class Publication:
-    """A track that a participant offers: one section in which its client sends."""
+    """A track that a participant offers: one section in which its client sends.
+
+    ``codecs`` are those it may come in: what was negotiated until the first packet came, then the one
+    that is sent, by ``capabilities.decodable_as``.  ``serial`` rises with every publication of a room.
+    """
 
     track_id: TrackId
     publisher: Participant
@@ -41,8 +46,14 @@ class Publication:
     kind: Kind
     source: Source
     uptrack: UpTrackId
+    codecs: frozenset[int]
+    serial: int
     is_muted: bool = False
-    subscriptions: dict[str, Subscription] = field(default_factory=dict)  # by the subscriber's user id
+    subscriptions: dict[Reception, Subscription] = field(default_factory=dict)  # those who receive it now
+    wishers: dict[Reception, None] = field(default_factory=dict)  # those who named it
+    unable: dict[Reception, None] = field(
+        default_factory=dict
+    )  # those who were told that they cannot decode it
 
     @property
     def info(self) -> TrackInfo:
@@ -52,8 +63,11 @@ class Publication:
 
 @dataclass(slots=True, eq=False)
 class Subscription:
-    """A participant's wish to receive a publication."""
+    """A publication that plays in a slot of somebody, who need not have asked for it.
+
+    A shared slot plays another one without a word to the peer connection's other side.
+    """
 
     publication: Publication
-    subscriber: Participant
-    mid: str | None  # the slot that plays it; None while every slot of its kind is taken
+    mid: str
+    is_shared: bool

@@ -98,6 +98,7 @@ _EXTENSION_OF = {
     kind: {EXTENSION_URIS[extension]: extension for extension in EXTENSIONS[kind]} for kind in Kind
 }
 _CODEC_ID = {codec: codec_id for codec_id, codec in enumerate(CODECS)}
+_OPUS = next(codec_id for codec_id, codec in enumerate(CODECS) if codec.name == "opus")
 _FORMATS = {(codec.kind, codec.rtpmap): codec.format for codec in CODECS}
 _STATIC_PAYLOAD_TYPES = {
     (kind, rtpmap): payload_type
@@ -142,6 +143,11 @@ def find_codec(kind: Kind, rtpmap: RtpMap, fmtp: str) -> int | None:
         return None
     profile, mode = _profile_and_mode(payload_format, fmtp)
     return _CODEC_ID.get(Codec(kind, rtpmap, payload_format, profile, mode))
+
+
+def decodable_as(codec_id: int) -> int:
+    """Return the codec that whoever gets this one has to know: Opus for RED, which goes out without it."""
+    return _OPUS if CODECS[codec_id].format is PayloadFormat.RED else codec_id
 
 
 def static_payload_type(codec_id: int) -> int | None:

@@ -7,13 +7,15 @@ Negotiator cannot have.
 
 import asyncio
 import secrets
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Protocol
 
 from kaamos.errors import LocalProtocolError
 from kaamos.media.description import DownTrackConfig, DownTrackId, Kind, UpTrackConfig, UpTrackId
 from kaamos.media.engine import Engine
+from kaamos.rtc.capabilities import decodable_as
 from kaamos.rtc.channel import DataMessage
 from kaamos.rtc.dtls import Certificate
 from kaamos.rtc.negotiation import Mid, Negotiator
@@ -23,14 +25,16 @@ from kaamos.rtc.transport import PeerTransport
 # docs/protocol.md, Negotiation.
 GATHER_S = 0.05  # changes that come within this time go out in one offer
 ANSWER_TIMEOUT_S = 10.0  # then the offer is sent once more, and after as long again we give up
-MAX_SLOTS = {Kind.VIDEO: 16, Kind.AUDIO: 8}
 
 # A client that came back offers first if it has anything to change, and it gets this long to do so.
 RESUME_S = 0.2
 
 # Down-tracks live as long as the connection, because their SSRCs do.  A peer that refuses sections
-# and gets new ones instead may not make more than this of them.
-MAX_DOWN_TRACKS = 4 * sum(MAX_SLOTS.values())
+# and gets new ones instead may not make more of them than this times the slots it may fill.
+DOWN_TRACKS_A_SLOT = 4
+
+# The stream of a slot that plays one person now and another one later: nothing is in sync with it.
+SHARED_STREAM = "slot"
 
 
 class ConnectionEvents(Protocol):
@@ -44,6 +48,9 @@ class ConnectionEvents(Protocol):
 
     def on_unpublished(self, mid: str) -> None:
         """The client sends in this section no more."""
+
+    def on_codec(self, mid: str, codec_id: int) -> None:
+        """The client sends this codec in a section from now on."""
 
     def on_connected(self) -> None:
         """Media can flow."""
@@ -72,10 +79,13 @@ class _Wish:
     kind: Kind
     stream_id: str
     track_id: str
+    is_renamed: bool = False  # to a shared slot; until that is agreed, what plays goes on
 
 
 class PeerConnection:
     """The connection of one participant; made inside the running loop.
+
+    ``slots``: so many tracks of each kind are played at most.  Codecs are named by capabilities.decodable_as.
 
     Attributes:
         up_tracks: what the client publishes now, by mid.
@@ -89,11 +99,14 @@ class PeerConnection:
         addresses: Sequence[str],
         *,
         cname: str,
+        slots: Mapping[Kind, int],
         events: ConnectionEvents,
     ) -> None:
         self.up_tracks: dict[str, UpTrackId] = {}
         self.candidates: tuple[dict[str, str | int], ...] = ()
         self._engine = engine
+        self._slots = slots
+        self._max_down_tracks = DOWN_TRACKS_A_SLOT * sum(slots.values())
         self._events = events
         self._transport = PeerTransport(
             engine,
@@ -112,6 +125,7 @@ class PeerConnection:
         self._up_configs: dict[str, UpTrackConfig] = {}
         self._down_tracks: dict[Mid, _DownTrack] = {}
         self._wishes: dict[Mid, _Wish] = {}
+        self._made: list[Mid] = []  # sections that we added
         self._timer: asyncio.TimerHandle | None = None  # for gathering, or for the answer
         self._is_started = False
         self._is_closed = False
@@ -151,17 +165,61 @@ class PeerConnection:
         self._renew_wishes()
         self._follow()
 
-    def play(self, source: UpTrackId, kind: Kind, stream_id: str, track_id: str) -> Mid | None:
+    def codecs_of(self, mid: str) -> frozenset[int]:
+        """Return the codecs in which the client may send in one of ``up_tracks``."""
+        return frozenset(decodable_as(codec.codec_id) for codec in self._up_configs[mid].codecs)
+
+    def is_decodable(self, kind: Kind, codecs: frozenset[int]) -> bool:
+        """Return whether the client can receive one of these codecs, as far as it has told.
+
+        Its own sections may be narrower than it is; a section that we have made, with all codecs, tells.
+        """
+        if self._is_closed:
+            return False
+        if any(self.accepts(mid, codecs) for mid in self._negotiator.receiving_sections(kind)):
+            return True
+        has_told = any(map(self._negotiator.is_answered, self._made_of(kind)))
+        return not has_told and self._negotiator.can_add_section
+
+    def accepts(self, mid: str, codecs: frozenset[int]) -> bool:
+        """Return whether a slot takes one of these codecs."""
+        return not codecs.isdisjoint(self._negotiator.codecs_of(Mid(mid)))
+
+    def play(
+        self, source: UpTrackId, kind: Kind, codecs: frozenset[int], msid: tuple[str, str] | None
+    ) -> Mid | None:
         """Play an up-track of the engine and return the slot's mid, or None: there is no slot to be had.
 
-        The slot plays when the client has agreed; an offer goes out within 50 ms.
+        ``msid``: its stream and track, None for a shared slot.  The slot plays when the client has agreed;
+        an offer goes out within 50 ms.
         """
-        mid = None if self._is_closed else self._find_slot(kind)
+        mid = None if self._is_closed else self._find_slot(kind, codecs)
         if mid is not None:
+            stream_id, track_id = msid or (SHARED_STREAM, mid)
             self._wishes[mid] = _Wish(source, kind, stream_id, track_id)
             self._negotiator.play(mid, stream_id, track_id)
             self._plan_offer()
         return mid
+
+    def share(self, mid: str) -> None:
+        """Make a slot that plays a shared one; what plays there goes on while that is offered."""
+        slot = Mid(mid)
+        wish = self._wishes.get(slot)
+        if self._is_closed or wish is None:
+            return
+        self._wishes[slot] = replace(wish, stream_id=SHARED_STREAM, track_id=mid, is_renamed=True)
+        if slot in self._negotiator.receiving_sections(wish.kind):
+            self._negotiator.play(slot, SHARED_STREAM, mid)
+        self._plan_offer()
+
+    def switch(self, mid: str, source: UpTrackId) -> None:
+        """Play another up-track in a shared slot: at once, or when the client knows that it is shared."""
+        slot = Mid(mid)
+        wish = self._wishes.get(slot)
+        if self._is_closed or wish is None:
+            return
+        self._wishes[slot] = replace(wish, source=source, is_renamed=False)
+        self._play_down(slot, source if self._negotiator.is_sendable(slot) else None)
 
     def stop(self, mid: str) -> None:
         """Let a slot play nothing any more; one that plays nothing is left as it is."""
@@ -245,12 +303,14 @@ class PeerConnection:
                 track.config = sections[mid].config
                 self._engine.update_downtrack(track.id, track.config)
         for mid, wish in self._wishes.items():
-            is_sendable = self._negotiator.is_sendable(mid)
-            if is_sendable and mid not in self._down_tracks:
+            is_live = self._negotiator.is_sendable(mid) or (
+                wish.is_renamed and self._negotiator.is_showing(mid)
+            )
+            if is_live and mid not in self._down_tracks:
                 config = sections[mid].config
                 track_id = self._engine.add_downtrack(self._transport.id, config)
                 self._down_tracks[mid] = _DownTrack(track_id, config)
-            self._play_down(mid, wish.source if is_sendable else None)
+            self._play_down(mid, wish.source if is_live else None)
 
     def _play_down(self, mid: Mid, source: UpTrackId | None) -> None:
         track = self._down_tracks.get(mid)
@@ -273,11 +333,17 @@ class PeerConnection:
         for mid, section in sections.items():
             if mid not in self.up_tracks:
                 self._up_configs[mid] = section.config
-                self.up_tracks[mid] = self._engine.add_uptrack(self._transport.id, section.config)
+                self.up_tracks[mid] = self._engine.add_uptrack(
+                    self._transport.id, section.config, on_codec=partial(self._tell_codec, mid)
+                )
                 self._events.on_published(mid, section.kind)
             elif section.config != self._up_configs[mid]:
                 self._up_configs[mid] = section.config
                 self._engine.update_uptrack(self.up_tracks[mid], section.config)
+
+    def _tell_codec(self, mid: str, codec_id: int) -> None:
+        if not self._is_closed and mid in self.up_tracks:
+            self._events.on_codec(mid, decodable_as(codec_id))
 
     def _renew_wishes(self) -> None:
         """Play again where the client had stopped to receive and receives again now."""
@@ -300,20 +366,26 @@ class PeerConnection:
 
     # Slots
 
-    def _find_slot(self, kind: Kind) -> Mid | None:
-        """Return a section of this kind to play in, made if need be, or None at a limit."""
-        if sum(wish.kind is kind for wish in self._wishes.values()) >= MAX_SLOTS[kind]:
+    def _find_slot(self, kind: Kind, codecs: frozenset[int]) -> Mid | None:
+        """Return a section that takes one of these codecs, made if need be, or None at a limit."""
+        if sum(wish.kind is kind for wish in self._wishes.values()) >= self._slots[kind]:
             return None
-        mid = self._negotiator.free_section(kind)
+        mid = self._negotiator.free_section(kind, codecs)
         used = self._down_tracks.keys() | self._wishes.keys()
-        if mid not in used and len(used) >= MAX_DOWN_TRACKS:
+        if mid not in used and len(used) >= self._max_down_tracks:
             return None
         if mid is not None:
             return mid
-        sections = [s for s in self._negotiator.down_sections.values() if s.kind is kind]
-        if len(sections) >= MAX_SLOTS[kind] or not self._negotiator.can_add_section:
+        fitting = [m for m in self._negotiator.receiving_sections(kind) if self.accepts(m, codecs)]
+        if len(fitting) >= self._slots[kind] or not self._negotiator.can_add_section:
             return None
-        return self._negotiator.add_section(kind)
+        mid = self._negotiator.add_section(kind)
+        self._made.append(mid)
+        return mid
+
+    def _made_of(self, kind: Kind) -> list[Mid]:
+        """Return the sections of a kind that we added and the client can receive in."""
+        return [mid for mid in self._negotiator.receiving_sections(kind) if mid in self._made]
 
     # When to offer
 

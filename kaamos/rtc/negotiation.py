@@ -230,16 +230,38 @@ class Negotiator:
         section = self._known.get(mid)
         return section is not None and section.is_sendable
 
-    def free_section(self, kind: Kind) -> Mid | None:
+    def is_showing(self, mid: Mid) -> bool:
+        """Return whether the peer has agreed to something that plays there, perhaps under another name."""
+        section = self._known.get(mid)
+        return section is not None and section.is_showing
+
+    def codecs_of(self, mid: Mid) -> frozenset[int]:
+        """Return what a section may carry, by capabilities.decodable_as; nothing where there is none."""
+        section = self._known.get(mid)
+        return frozenset() if section is None else section.codec_ids
+
+    def is_answered(self, mid: Mid) -> bool:
+        """Return whether the peer has accepted a section, so that its codecs are those of the peer, too."""
+        section = self._known.get(mid)
+        return section is not None and section in self._sections and not section.is_rejected
+
+    def receiving_sections(self, kind: Kind) -> list[Mid]:
+        """Return the sections of a kind that the peer receives in or was offered to."""
+        sections = [*self._sections, *self._added]
+        return [s.mid for s in sections if s.kind is kind and s.peer_receives and s.mid is not None]
+
+    def free_section(self, kind: Kind, codecs: frozenset[int] | None = None) -> Mid | None:
         """Return a section in which nothing plays, as far as the peer knows too, or None.
 
+        It takes one of ``codecs`` at least, if given.
         A section that was just stopped is free when the peer has answered that: browsers announce a
         track when a section starts to send, not when its content changes.
         """
         showing = {id(view.section) for view in self._outstanding or () if view.playing is not None}
         for section in [*self._sections, *self._added]:
             is_idle = section.playing is None and section.told is None and id(section) not in showing
-            if is_idle and section.kind is kind and section.peer_receives:
+            is_fit = codecs is None or not codecs.isdisjoint(section.codec_ids)
+            if is_idle and section.kind is kind and section.peer_receives and is_fit:
                 return section.mid
         return None
 

@@ -26,6 +26,7 @@ from kaamos.rtc.capabilities import (
     STATIC_RTPMAPS,
     TRANSPORT_CC_FEEDBACK,
     answer_fmtp,
+    decodable_as,
     extension_of,
     find_codec,
 )
@@ -245,6 +246,7 @@ class Section:
         "_extensions",
         "_formats",
         "_transport_cc",
+        "codec_ids",
         "has_rcvr_rtt",
         "has_rsize",
         "is_rejected",
@@ -287,14 +289,20 @@ class Section:
         self.has_rsize = True
         self.has_rcvr_rtt = True
         self._formats: tuple[str, ...] = ()  # as the peer listed them, to refuse the section with
+        # What it may carry, by capabilities.decodable_as; all that we offer until answered.
+        self.codec_ids: frozenset[int] = frozenset()
         self._codecs: tuple[NumberedCodec, ...] = ()
         self._extensions: dict[Extension, tuple[int, Direction]] = {}
         self._transport_cc: frozenset[int] = frozenset()  # payload types with feedback from us
 
     def propose(self, codecs: tuple[NumberedCodec, ...], extensions: Mapping[Extension, int]) -> None:
         """Set what a section of ours offers."""
-        self._codecs = codecs
+        self._keep_codecs(codecs)
         self._extensions = {ext: (number, Direction.SENDRECV) for ext, number in extensions.items()}
+
+    def _keep_codecs(self, codecs: tuple[NumberedCodec, ...]) -> None:
+        self._codecs = codecs
+        self.codec_ids = frozenset(decodable_as(codec.codec_id) for codec in codecs)
 
     def take(self, peer: PeerSection, extensions: frozenset[Extension]) -> None:
         """Take over what the peer says of a section we both use; ``extensions`` are those it may use."""
@@ -306,7 +314,7 @@ class Section:
         self.msid = peer.msid
         self.sctp = peer.sctp
         self.has_rcvr_rtt = _has_rcvr_rtt(peer.media)
-        self._codecs = peer.codecs
+        self._keep_codecs(peer.codecs)
         self._extensions = {ext: item for ext, item in peer.extensions.items() if ext in extensions}
         self._transport_cc = peer.transport_cc.intersection(codec.payload_type for codec in peer.codecs)
         # The extension and the feedback are worth nothing without each other.
@@ -353,6 +361,11 @@ class Section:
         return (
             self.said_sends and self.peer_receives and self.playing is not None and self.playing == self.told
         )
+
+    @property
+    def is_showing(self) -> bool:
+        """The peer was told of something that plays here, and agreed."""
+        return self.said_sends and self.peer_receives and self.told is not None
 
     @property
     def wanted_direction(self) -> Direction:

@@ -24,9 +24,12 @@ from kaamos.events import (
     ParticipantList,
     Role,
     SectionInfo,
+    SlotsChanged,
     Source,
+    SpeakersChanged,
     TrackInfo,
     TrackMuted,
+    TrackUnsupported,
 )
 from kaamos.signaling.messages import Dialect, MessageId
 
@@ -78,6 +81,7 @@ class JoinData(Struct, frozen=True):
     resumed: bool
     ice_servers: tuple[IceServer, ...]
     limits: LimitsData
+    slots: dict[str, int]
     server: ServerData
 
 
@@ -100,6 +104,32 @@ class MutedData(Struct, frozen=True):
     user_id: str
     track: str
     muted: bool
+
+
+class SlotData(Struct, frozen=True):
+    """What a shared slot plays."""
+
+    user_id: str
+    track: str
+
+
+class SlotsData(Struct, frozen=True):
+    """What some shared slots play now, by mid; None: nothing."""
+
+    slots: dict[str, SlotData | None]
+
+
+class SpeakerData(Struct, frozen=True):
+    """Somebody who speaks, from 0 to 1."""
+
+    user_id: str
+    level: float
+
+
+class SpeakersData(Struct, frozen=True):
+    """Everybody who speaks."""
+
+    speakers: list[SpeakerData]
 
 
 class MessageData(Struct, frozen=True, omit_defaults=True):
@@ -136,11 +166,13 @@ class DescriptionData(Struct, frozen=True):
     tracks: dict[str, SectionData]
 
 
-class ErrorData(Struct, frozen=True):
-    """What was wrong."""
+class ErrorData(Struct, frozen=True, omit_defaults=True):
+    """What was wrong, and with which track if it is about one."""
 
     code: str
     message: str
+    track: str | UnsetType = UNSET
+    user_id: str | UnsetType = UNSET
 
 
 class EmptyData(Struct, frozen=True):
@@ -206,6 +238,7 @@ def acknowledgement(event: Joined, welcome: Welcome, ticket: Ticket, id: Message
         resumed=ticket.is_resumed,
         ice_servers=welcome.ice_servers,
         limits=welcome.limits,
+        slots=event.slots,
         server=ServerData(welcome.version),
     )
     frames = [Frame("join", data, _or_unset(id))]
@@ -229,9 +262,31 @@ def news(event: News) -> list[Frame]:
             ]
         case TrackMuted(user_id, track, muted):
             return [Frame("mute", MutedData(user_id, track, muted))]
+        case SpeakersChanged(speakers):
+            return [Frame("speakers", SpeakersData([SpeakerData(*speaker) for speaker in speakers]))]
         case MessageSent(sender, to, payload, sent_at):
             data = MessageData(payload, UNSET if to is None else to)
             return [Frame("message", data, from_=sender, timestamp=timestamp(sent_at))]
+
+
+def slots(event: SlotsChanged) -> Frame:
+    """Return what shared slots play now."""
+    return Frame(
+        "slots",
+        SlotsData(
+            {
+                mid: None if track is None else SlotData(track.user_id, track.track)
+                for mid, track in event.slots.items()
+            }
+        ),
+    )
+
+
+def unsupported(event: TrackUnsupported) -> Frame:
+    """Return what a client is told of a track that it cannot decode."""
+    message = "none of your sections takes the codec of this track"
+    data = ErrorData(ErrorCode.UNSUPPORTED_MEDIA.value, message, event.track, event.user_id)
+    return Frame("error", data)
 
 
 def offer(event: OfferMade, dialect: Dialect) -> Frame:

@@ -25,6 +25,7 @@ MAX_NAME_CHARS = 128
 MAX_SECTIONS = 256  # in a `tracks` map; a description has fewer
 MAX_MID_CHARS = 64
 MAX_TRACK_CHARS = 64
+MAX_NAMED = 256  # people, and tracks, in one `subscribe`
 MAX_TICKET_CHARS = 128
 MAX_CANDIDATE_CHARS = 1024  # a long one with ufrag and network cost has about 200
 
@@ -56,6 +57,16 @@ class Resume(Struct, frozen=True):
     last_seq: Annotated[int, Meta(ge=0, le=2**53)]  # of the last message that came
 
 
+SlotCount = Annotated[int, Meta(ge=0, le=1000)]
+
+
+class JoinSlots(Struct, frozen=True):
+    """So many tracks I want to receive at most."""
+
+    audio: SlotCount | None = None
+    video: SlotCount | None = None
+
+
 class Join(Struct, frozen=True):
     """Let me in; the first message of a socket."""
 
@@ -63,6 +74,7 @@ class Join(Struct, frozen=True):
     name: Annotated[str, Meta(max_length=MAX_NAME_CHARS)] | None = None
     room_id: str | None = None
     resume: Resume | None = None
+    slots: JoinSlots | None = None
 
 
 class TrackHint(Struct, frozen=True):
@@ -107,11 +119,27 @@ class Message(Struct, frozen=True):
     to: UserId | None = None  # one participant; None or "all": all others
 
 
+TrackId = Annotated[str, Meta(max_length=MAX_TRACK_CHARS)]
+
+
 class Mute(Struct, frozen=True):
     """A track is not to be heard or seen, or is again."""
 
-    track: Annotated[str, Meta(max_length=MAX_TRACK_CHARS)]
+    track: TrackId
     muted: bool
+
+
+class Unsubscribe(Struct, frozen=True):
+    """I do not want to receive these people or tracks."""
+
+    participants: Annotated[list[UserId], Meta(max_length=MAX_NAMED)] = []
+    tracks: Annotated[list[TrackId], Meta(max_length=MAX_NAMED)] = []
+
+
+class Subscribe(Unsubscribe, frozen=True):
+    """I want to receive these people or tracks, before all others if they are to be pinned."""
+
+    pin: bool = True
 
 
 class Leave(Struct, frozen=True):
@@ -122,7 +150,7 @@ class Ping(Struct, frozen=True):
     """Are you there?"""
 
 
-ClientMessage = Join | Offer | Answer | IceCandidate | Message | Mute | Leave | Ping
+ClientMessage = Join | Offer | Answer | IceCandidate | Message | Mute | Subscribe | Unsubscribe | Leave | Ping
 
 CLIENT_TYPES: Mapping[str, type[ClientMessage]] = {
     "join": Join,
@@ -131,6 +159,8 @@ CLIENT_TYPES: Mapping[str, type[ClientMessage]] = {
     "ice-candidate": IceCandidate,
     "message": Message,
     "mute": Mute,
+    "subscribe": Subscribe,
+    "unsubscribe": Unsubscribe,
     "leave": Leave,
     "ping": Ping,
 }
@@ -210,6 +240,8 @@ def _decode_frame(frame: dict[str, Any], id: MessageId | None, text: str | bytes
         return Incoming(_ice_candidate(frame, data), id, dialect)
     if name == "message":
         return Incoming(_message(frame, data, text), id, dialect)
+    if name in ("subscribe", "unsubscribe"):
+        return Incoming(msgspec.convert(_named(frame, data), CLIENT_TYPES[name]), id, dialect)
     fields = _lifted(frame, data, ("track", "muted")) if name == "mute" else {}
     return Incoming(msgspec.convert(fields, CLIENT_TYPES[name]), id, dialect)
 
@@ -221,7 +253,7 @@ def _lifted(frame: dict[str, Any], data: dict[str, Any], names: tuple[str, ...])
 
 
 def _join(frame: dict[str, Any], data: dict[str, Any]) -> Join:
-    fields = _lifted(frame, data, ("user_id", "name", "room_id", "resume"))
+    fields = _lifted(frame, data, ("user_id", "name", "room_id", "resume", "slots"))
     user_id = fields.get("user_id")
     if isinstance(user_id, int) and not isinstance(user_id, bool):
         fields["user_id"] = user_id = _decimal(user_id)
@@ -230,6 +262,17 @@ def _join(frame: dict[str, Any], data: dict[str, Any]) -> Join:
             ErrorCode.BAD_MESSAGE, "user_id has no control characters and no space at its ends"
         )
     return msgspec.convert(fields, Join)
+
+
+def _named(frame: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
+    """Return the fields of a `subscribe` or `unsubscribe`, ids that came as numbers as text."""
+    fields = _lifted(frame, data, ("participants", "tracks", "pin"))
+    if "participants" not in fields and "tracks" not in fields:
+        raise RemoteProtocolError(ErrorCode.BAD_MESSAGE, "participants and tracks are missing")
+    people = fields.get("participants")
+    if isinstance(people, list) and len(people) <= MAX_NAMED:
+        fields["participants"] = [_decimal(id) if type(id) is int else id for id in people]
+    return fields
 
 
 class _Payload(Struct):

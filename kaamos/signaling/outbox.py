@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import deque
+from dataclasses import dataclass
 from typing import Literal
 
 from aiohttp import web
@@ -21,6 +22,14 @@ BURST_GRACE_S = 1.0
 CLOSE_TIMEOUT_S = 3.0
 
 
+@dataclass(slots=True)
+class _Queued:
+    """A frame that waits, as Mailbox.number() made it."""
+
+    text: str
+    key: str  # of what the newest frame replaces an older one; "" for most
+
+
 class Outbox:
     """What waits to be written to one client.
 
@@ -31,7 +40,8 @@ class Outbox:
     def __init__(self, ws: web.WebSocketResponse[Literal[False]], transport: asyncio.Transport) -> None:
         self._ws = ws
         self._transport = transport
-        self._queue: deque[str] = deque()
+        self._queue: deque[_Queued] = deque()
+        self._replaceable: dict[str, _Queued] = {}  # by key
         self._queued_chars = 0
         self._wake = asyncio.Event()
         self._close: tuple[int, str] | None = None
@@ -45,8 +55,8 @@ class Outbox:
         """Return whether nothing more is taken."""
         return self._close is not None
 
-    def push(self, text: str) -> None:
-        """Queue a frame; nothing after a close."""
+    def push(self, text: str, key: str = "") -> None:
+        """Queue a numbered frame, replaceable while it waits if it has a ``key``; nothing after a close."""
         if self._close is not None:
             return
         # What a client has not read of what was written makes it slow, not what no writer could write yet.
@@ -54,11 +64,24 @@ class Outbox:
         if self._queue and self._is_beyond(factor, len(text)):
             self._give_up()
             return
-        self._queue.append(text)
+        queued = _Queued(text, key)
+        self._queue.append(queued)
+        if key:
+            self._replaceable[key] = queued
         self._queued_chars += len(text)
         self._wake.set()
         if self._burst is None and self._is_beyond(1):
             self._burst = asyncio.get_running_loop().call_later(BURST_GRACE_S, self._end_burst)
+
+    def replace(self, text: str, key: str) -> bool:
+        """Say ``text``, without a number, in the place of the frame of this key, if that still waits."""
+        queued = self._replaceable.get(key)
+        if queued is None:
+            return False
+        number = queued.text[: queued.text.index(",") + 1]
+        self._queued_chars += len(number) + len(text) - 1 - len(queued.text)
+        queued.text = number + text[1:]
+        return True
 
     def _is_beyond(self, factor: int, more: int = 0) -> bool:
         messages, chars = len(self._queue) + bool(more), self._queued_chars + more
@@ -71,10 +94,14 @@ class Outbox:
 
     def _give_up(self) -> None:
         self._is_overflown = True
-        self._queue.clear()
+        self._clear()
         self.close(CLOSE_SLOW_CONSUMER, "reads too slowly")
         if self._writer is not None:
             self._writer.cancel()  # it waits for the client to read
+
+    def _clear(self) -> None:
+        self._queue.clear()
+        self._replaceable.clear()
 
     def close(self, code: int, reason: str) -> None:
         """Close the socket after what is queued; a client that does not read it in time is cut off."""
@@ -91,7 +118,7 @@ class Outbox:
             code, reason = self._close or (1000, "")
             await self._ws.close(code=code, message=reason.encode())
         except ConnectionError:
-            self._queue.clear()  # the client is gone; its reader finds that out too
+            self._clear()  # the client is gone; its reader finds that out too
         finally:
             self._close = self._close or (1006, "gone")
             if self._burst is not None:
@@ -104,9 +131,11 @@ class Outbox:
         try:
             while self._queue or self._close is None:
                 while self._queue:
-                    text = self._queue.popleft()
-                    self._queued_chars -= len(text)
-                    await self._ws.send_str(text)
+                    queued = self._queue.popleft()
+                    self._queued_chars -= len(queued.text)
+                    if self._replaceable.get(queued.key) is queued:
+                        del self._replaceable[queued.key]
+                    await self._ws.send_str(queued.text)
                 if self._close is None:
                     self._wake.clear()
                     await self._wake.wait()

@@ -9,12 +9,22 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from kaamos.errors import ErrorCode, RemoteProtocolError
-from kaamos.events import Joined, LeaveReason, OfferMade, RoomEvent
+from kaamos.events import (
+    Joined,
+    LeaveReason,
+    News,
+    OfferMade,
+    RoomEvent,
+    SlotsChanged,
+    SpeakersChanged,
+    TrackUnsupported,
+)
+from kaamos.media.description import Kind
 from kaamos.room.participant import Participant
 from kaamos.room.room import Room
 from kaamos.signaling import frames
 from kaamos.signaling.frames import Frame, Ticket, Welcome
-from kaamos.signaling.messages import Dialect, Join, MessageId, Resume
+from kaamos.signaling.messages import Dialect, Join, JoinSlots, MessageId, Resume
 
 if TYPE_CHECKING:
     from kaamos.signaling.websocket import Socket
@@ -35,13 +45,12 @@ class Announcer:
     """Puts what a room tells all of its members into words once."""
 
     def __init__(self) -> None:
-        self._event: RoomEvent | None = None
+        self._event: News | None = None
         self._texts: list[str] = []
 
-    def texts(self, event: RoomEvent) -> list[str]:
+    def texts(self, event: News) -> list[str]:
         """Return the frames of an event that reads the same for everybody."""
         if event is not self._event:
-            assert not isinstance(event, Joined | OfferMade), "these are for one client"
             self._event = event
             self._texts = [frames.encode(frame) for frame in frames.news(event)]
         return self._texts
@@ -65,6 +74,7 @@ class Presence:
         self._presences = presences
         self._join_id = join_id
         self._dialect = Dialect(0)
+        self._has_told_speakers = False
         self._sign_of_life = asyncio.Event()
         self._lost_at = 0.0
         self._expiry: asyncio.TimerHandle | None = None
@@ -79,18 +89,31 @@ class Presence:
                 self.send(frame)
         elif isinstance(event, OfferMade):
             self.send(frames.offer(event, self.socket.dialect if self.socket else self._dialect))
+        elif isinstance(event, SlotsChanged):
+            self.send(frames.slots(event))
+        elif isinstance(event, TrackUnsupported):
+            self.send(frames.unsupported(event))
+        elif isinstance(event, SpeakersChanged):
+            self._tell_newest(event, "speakers")
         else:
             for text in self._presences.announcer.texts(event):
                 self._push(text, is_kept=True)
+
+    def _tell_newest(self, event: News, key: str) -> None:
+        """Tell what is worth nothing when it is old: who reads slowly gets the newest only."""
+        self._has_told_speakers = True
+        for text in self._presences.announcer.texts(event):
+            if self.socket is None or not self.socket.replace_unsent(text, key):
+                self._push(text, is_kept=False, key=key)
 
     def send(self, frame: Frame) -> None:
         """Tell the client something, now or when it comes back."""
         self._push(frames.encode(frame), is_kept=frame.type not in _NOT_KEPT)
 
-    def _push(self, text: str, *, is_kept: bool) -> None:
+    def _push(self, text: str, *, is_kept: bool, key: str = "") -> None:
         numbered = self.mailbox.number(text, is_kept=is_kept)
         if self.socket is not None:
-            self.socket.push(numbered)
+            self.socket.push(numbered, key)
 
     def removed(self, reason: str) -> None:
         """Tell the client that the room has removed it, because its media connection failed."""
@@ -130,12 +153,15 @@ class Presence:
         socket.adopt(self, self._dialect)
         self._sign_of_life.set()
         ticket = Ticket(self.ticket.session, self.ticket.token, is_resumed=True)
-        event = Joined(self.participant.room.room_id, self.participant.info)
-        for frame in frames.acknowledgement(event, self._presences.welcome, ticket, join_id):
+        for frame in frames.acknowledgement(
+            self.participant.joined, self._presences.welcome, ticket, join_id
+        ):
             self.send(frame)
         for text in missed:
             self._push(text, is_kept=True)
         self.tell(self.participant.room.everybody())
+        if self._has_told_speakers:
+            self.tell(self.participant.room.speaking())
         self.participant.resume()
         logger.info("came back, %d messages were missed", len(missed), extra=self.participant.log_ids)
         return True
@@ -188,6 +214,16 @@ class Presence:
         return socket
 
 
+def _slots_of(join: Join) -> dict[Kind, int]:
+    """Return how many tracks a client wants to receive at most, of the kinds that it speaks of."""
+    wanted = join.slots or JoinSlots()
+    return {
+        kind: most
+        for kind, most in ((Kind.AUDIO, wanted.audio), (Kind.VIDEO, wanted.video))
+        if most is not None
+    }
+
+
 class Presences:
     """Everybody who is in a room of this server by a WebSocket, or was just now.
 
@@ -209,7 +245,11 @@ class Presences:
         """
         presence = Presence(self, socket, id)
         presence.participant = room.join(
-            join.user_id, join.name, outbox=presence.tell, on_removed=presence.removed
+            join.user_id,
+            join.name,
+            outbox=presence.tell,
+            on_removed=presence.removed,
+            slots=_slots_of(join),
         )
         self._by_session[presence.ticket.session] = presence
         self._by_participant[presence.participant] = presence

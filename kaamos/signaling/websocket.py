@@ -10,6 +10,7 @@ from aiohttp import WSMsgType, web
 from kaamos.errors import ErrorCode, RemoteProtocolError
 from kaamos.events import LeaveReason, Source
 from kaamos.room.room import Rooms
+from kaamos.room.slots import Wish
 from kaamos.signaling import frames
 from kaamos.signaling.frames import Frame
 from kaamos.signaling.logs import LOG_IDS
@@ -26,7 +27,9 @@ from kaamos.signaling.messages import (
     Mute,
     Offer,
     Ping,
+    Subscribe,
     TrackHint,
+    Unsubscribe,
 )
 from kaamos.signaling.outbox import Outbox
 from kaamos.signaling.presence import Presence, Presences
@@ -166,6 +169,10 @@ class Socket:
                 participant.send(payload, to)
             case Mute(track, muted):
                 participant.mute(track, muted)
+            case Subscribe(people, tracks, pin):
+                participant.wish(people, tracks, Wish.PIN if pin else None)
+            case Unsubscribe(people, tracks):
+                participant.wish(people, tracks, Wish.REFUSE)
             case Ping():
                 self._send(frames.pong(id))
             case Leave():
@@ -210,9 +217,13 @@ class Socket:
         """Ask for a sign of life.  Raises ConnectionError where the socket is gone."""
         await self._ws.ping()
 
-    def push(self, text: str) -> None:
-        """Queue a numbered frame."""
-        self._outbox.push(text)
+    def push(self, text: str, key: str = "") -> None:
+        """Queue a numbered frame; the newest of a ``key`` can replace one that has not left yet."""
+        self._outbox.push(text, key)
+
+    def replace_unsent(self, text: str, key: str) -> bool:
+        """Put a frame in the place of one of the same key that has not left; return whether there is one."""
+        return self._outbox.replace(text, key)
 
     @property
     def dialect(self) -> Dialect:

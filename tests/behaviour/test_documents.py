@@ -22,9 +22,12 @@ from kaamos.events import (
     ParticipantList,
     Role,
     SectionInfo,
+    SlotsChanged,
     Source,
+    SpeakersChanged,
     TrackInfo,
     TrackMuted,
+    TrackUnsupported,
 )
 from kaamos.signaling import frames, messages, rest
 from kaamos.signaling.frames import Frame, LimitsData, Ticket, Welcome
@@ -102,12 +105,18 @@ def all_frames() -> list[Frame]:
     candidate: dict[str, str | int] = {"candidate": "candidate:…", "sdpMid": "0", "sdpMLineIndex": 0}
     return [
         *frames.acknowledgement(
-            Joined("room", ada), Welcome((), LimitsData(1, 1), "1"), Ticket("SE_1", "t"), None
+            Joined("room", ada, {"audio": 8, "video": 16}),
+            Welcome((), LimitsData(1, 1), "1"),
+            Ticket("SE_1", "t"),
+            None,
         ),
         *frames.news(ParticipantList((ada,))),
         *frames.news(ParticipantJoined(ada)),
         *frames.news(ParticipantLeft("ada", LeaveReason.LEFT)),
         *frames.news(TrackMuted("ada", "TR_1", True)),
+        *frames.news(SpeakersChanged((("ada", 0.5),))),
+        frames.slots(SlotsChanged({"0": track, "1": None})),
+        frames.unsupported(TrackUnsupported("ada", "TR_1")),
         *frames.news(MessageSent("ada", "grace", "hello", datetime.now(UTC))),
         frames.offer(OfferMade("offer-1", "v=0", sections), Dialect(0)),
         *frames.answer(AnswerMade("v=0", sections, (candidate,)), Dialect(0), None),

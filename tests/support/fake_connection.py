@@ -29,6 +29,11 @@ class FakeConnection:
     has_outstanding_offer: bool = False
     is_suspended: bool = False
     last_received: float = 0.0
+    codecs: frozenset[int] = frozenset({1})  # in which it sends
+    decodes: frozenset[int] = frozenset({1, 2, 3})
+    narrow: dict[str, frozenset[int]] = field(default_factory=dict)  # sections that take less, by mid
+    calls: int = 0  # what it was asked to play, to share, to switch and to stop
+    offers_needed: int = 0  # changes that the client has to be told in SDP
     peer: str = ""  # what the last description said after "peer"
     candidates: tuple[dict[str, str | int], ...] = (
         {
@@ -74,17 +79,46 @@ class FakeConnection:
                 self.up_tracks[mid] = UpTrackId(next(_uptracks))
                 self.events.on_published(mid, kind)
 
-    def play(self, source: UpTrackId, kind: Kind, stream_id: str, track_id: str) -> str | None:
+    def codecs_of(self, mid: str) -> frozenset[int]:
+        return self.codecs
+
+    def is_decodable(self, kind: Kind, codecs: frozenset[int]) -> bool:
+        return not codecs.isdisjoint(self.decodes)
+
+    def accepts(self, mid: str, codecs: frozenset[int]) -> bool:
+        return not codecs.isdisjoint(self.narrow.get(mid, self.decodes))
+
+    def play(
+        self, source: UpTrackId, kind: Kind, codecs: frozenset[int], msid: tuple[str, str] | None
+    ) -> str | None:
         assert not self.is_closed
+        self.calls += 1
         if sum(played[1] is kind for played in self.playing.values()) >= self.slots:
             return None
-        mid = next(f"s{n}" for n in range(1000) if f"s{n}" not in self.playing)
-        self.playing[mid] = (source, kind, stream_id, track_id)
+        free = (f"s{n}" for n in range(1000) if f"s{n}" not in self.playing)
+        mid = next(mid for mid in free if self.accepts(mid, codecs))
+        self.playing[mid] = (source, kind, *(msid or ("slot", mid)))
+        self.offers_needed += 1
         return mid
+
+    def share(self, mid: str) -> None:
+        self.calls += 1
+        source, kind, stream_id, _ = self.playing[mid]
+        assert stream_id != "slot", "it is shared already"
+        self.playing[mid] = (source, kind, "slot", mid)
+        self.offers_needed += 1
+
+    def switch(self, mid: str, source: UpTrackId) -> None:
+        self.calls += 1
+        _, kind, stream_id, track_id = self.playing[mid]
+        assert stream_id == "slot", "only a shared slot changes its source"
+        self.playing[mid] = (source, kind, stream_id, track_id)
 
     def stop(self, mid: str) -> None:
         assert not self.is_closed
+        self.calls += 1
         del self.playing[mid]
+        self.offers_needed += 1
 
     def offer(self) -> None:
         """Do what the real one does 50 ms after a change."""
@@ -123,8 +157,10 @@ class FakeConnections:
 
     def __init__(self, slots: int = 16) -> None:
         self.slots = slots
+        self.decodes = frozenset({1, 2, 3})
         self.by_user: dict[str, FakeConnection] = {}
 
     def __call__(self, participant: Participant) -> FakeConnection:
         connection = self.by_user[participant.user_id] = FakeConnection(participant, self.slots)
+        connection.decodes = self.decodes
         return connection

@@ -10,6 +10,7 @@ from typing import Any
 import aiohttp
 
 from kaamos.config import Config, config_from
+from kaamos.media.description import Kind
 from kaamos.room.room import Rooms
 from kaamos.signaling.app import HttpServer
 from tests.support.fake_connection import FakeConnections
@@ -104,6 +105,7 @@ class Site:
             ttl_s=config.rooms.ttl_s,
             max_rooms=config.rooms.max_rooms,
             max_participants=config.rooms.max_participants,
+            slots={Kind.VIDEO: config.rooms.video_slots, Kind.AUDIO: config.rooms.audio_slots},
             clock=lambda: time.monotonic() + self.now,
         )
         self.http = HttpServer(config, self.rooms, guard=plain_guard, version="0")

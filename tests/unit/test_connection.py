@@ -11,8 +11,9 @@ from aiortc.mediastreams import AudioStreamTrack, VideoStreamTrack
 from kaamos.errors import ErrorCode, LocalProtocolError, RemoteProtocolError
 from kaamos.media.description import Kind, UpTrackId
 from kaamos.rtc import connection as connection_module
+from kaamos.rtc.capabilities import CODECS
 from kaamos.rtc.channel import DataMessage
-from kaamos.rtc.connection import MAX_DOWN_TRACKS, MAX_SLOTS, PeerConnection
+from kaamos.rtc.connection import DOWN_TRACKS_A_SLOT, PeerConnection
 from kaamos.rtc.dtls import Certificate
 from tests.support.fake_engine import FakeEngine
 from tests.support.ortc import assert_no_complaints, eventually, only_tasks
@@ -20,6 +21,9 @@ from tests.support.sdp_peer import SdpPeer
 
 CERTIFICATE = Certificate()
 AUDIO, VIDEO = Kind.AUDIO, Kind.VIDEO
+MAX_SLOTS = {VIDEO: 16, AUDIO: 8}
+MAX_DOWN_TRACKS = DOWN_TRACKS_A_SLOT * 24
+ANY = frozenset(range(len(CODECS)))
 
 
 class Served:
@@ -30,6 +34,7 @@ class Served:
         self.offers: list[str] = []
         self.published: list[tuple[str, Kind]] = []
         self.unpublished: list[str] = []
+        self.codecs: list[tuple[str, int]] = []
         self.is_connected = False
         self.reasons: list[str] = []
         self.data: list[DataMessage] = []
@@ -39,6 +44,7 @@ class Served:
             CERTIFICATE,
             ["127.0.0.1", "127.0.0.2"],
             cname="kaamos",
+            slots=MAX_SLOTS,
             events=self,
         )
         self.id = self.connection._transport.id
@@ -54,6 +60,9 @@ class Served:
     def on_unpublished(self, mid: str) -> None:
         assert mid not in self.connection.up_tracks
         self.unpublished.append(mid)
+
+    def on_codec(self, mid: str, codec_id: int) -> None:
+        self.codecs.append((mid, codec_id))
 
     def on_connected(self) -> None:
         self.is_connected = True
@@ -72,7 +81,7 @@ class Served:
         return self.engine.add_uptrack(self._somebody, config)
 
     def play(self, kind: Kind, name: str = "TR_1") -> str | None:
-        return self.connection.play(self.source(kind), kind, "PA_1", name)
+        return self.connection.play(self.source(kind), kind, ANY, ("PA_1", name))
 
     def up_configs(self) -> list[object]:
         return [config for tid, config in self.engine.up_tracks.values() if tid == self.id]
@@ -178,7 +187,7 @@ async def test_a_track_plays_when_the_client_has_answered_and_not_before(
 ) -> None:
     served.offer(peer)
     source = served.source(VIDEO)
-    mid = served.connection.play(source, VIDEO, "PA_1", "TR_1")
+    mid = served.connection.play(source, VIDEO, ANY, ("PA_1", "TR_1"))
     assert mid is not None and served.playing() == {} and served.offers == []
     await eventually(lambda: served.offers)
     assert served.playing() == {} and "a=msid:PA_1 TR_1\r\n" in served.offers[0]
@@ -231,7 +240,7 @@ async def test_a_stopped_slot_is_silent_at_once_and_used_again_after_the_answer(
     served.connection.stop(mid)
     await served.exchange(peer)
     source = served.source(VIDEO)
-    assert served.connection.play(source, VIDEO, "PA_2", "TR_2") == mid
+    assert served.connection.play(source, VIDEO, ANY, ("PA_2", "TR_2")) == mid
     assert served.playing() == {}
     await served.exchange(peer)
     assert served.playing() == {mid: source} and served.engine.down_tracks.keys() == {did}
@@ -306,7 +315,7 @@ async def test_a_slot_that_the_client_pauses_plays_again_when_it_receives_again(
 ) -> None:
     served.offer(peer)
     source = served.source(VIDEO)
-    mid = served.connection.play(source, VIDEO, "PA_1", "TR_1")
+    mid = served.connection.play(source, VIDEO, ANY, ("PA_1", "TR_1"))
     assert mid is not None
     await served.exchange(peer)
     peer.line_of(mid).direction = "inactive"
@@ -443,7 +452,7 @@ async def test_nothing_can_be_asked_of_a_closed_connection(served: Served, peer:
         served.connection.receive_offer(peer.offer())
     with pytest.raises(LocalProtocolError):
         served.connection.receive_answer("v=0\r\n")
-    assert served.connection.play(source, VIDEO, "PA_1", "TR_2") is None
+    assert served.connection.play(source, VIDEO, ANY, ("PA_1", "TR_2")) is None
     served.connection.stop(mid)
     await served.connection.close()
     assert served.reasons == [] and served.offers == []

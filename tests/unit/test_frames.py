@@ -117,7 +117,9 @@ def test_a_departure_is_told_in_our_words_and_in_those_of_the_original_code() ->
 @pytest.mark.parametrize(("role", "types"), [(Role.HOST, ["join"]), (Role.GUEST, ["join", "allow"])])
 def test_a_guest_is_allowed_right_after_the_acknowledgement(role: Role, types: list[str]) -> None:
     welcome = Welcome((), LimitsData(10, 20.0), "1.2.3")
-    said = frames.acknowledgement(Joined("room", person("ada", role)), welcome, Ticket("SE_1", "secret"), 5)
+    said = frames.acknowledgement(
+        Joined("room", person("ada", role), {"audio": 8, "video": 4}), welcome, Ticket("SE_1", "secret"), 5
+    )
     assert [frame.type for frame in said] == types
     first = wire(said[0])
     assert first["id"] == 5
@@ -131,6 +133,7 @@ def test_a_guest_is_allowed_right_after_the_acknowledgement(role: Role, types: l
         "resume_token": "secret",
         "resumed": False,
         "ice_servers": [],
+        "slots": {"audio": 8, "video": 4},
         "limits": {"message_bytes": 10, "messages_per_second": 20.0},
         "server": {"version": "1.2.3"},
     }

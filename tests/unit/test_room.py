@@ -19,7 +19,7 @@ from kaamos.events import (
     TrackMuted,
 )
 from kaamos.room import participant
-from kaamos.room.participant import stream_id_of
+from kaamos.room.reception import stream_id_of
 from kaamos.room.room import SMALL_ROOM
 from tests.support.world import World, code_of
 
@@ -218,21 +218,6 @@ async def test_only_a_client_that_came_back_may_be_a_new_peer() -> None:
     await world.rooms.close()
 
 
-def test_tracks_beyond_the_slots_wait_and_the_longest_waiting_is_next() -> None:
-    world = World(slots=1)
-    ada, grace, edsger = (world.publish(name) for name in ("ada", "grace", "edsger"))
-    watcher = world.join("watcher")
-    watcher.receive_offer("take", {})
-    assert world.receives("watcher") == {("ada", "audio"), ("ada", "video")}
-    grace.receive_offer("send video 1", {})  # its audio, which waited, is gone
-    ada.receive_offer("send nothing", {})
-    assert world.receives("watcher") == {("edsger", "audio"), ("grace", "video")}
-    grace.receive_offer("send nothing", {})
-    assert world.receives("watcher") == {("edsger", "audio"), ("edsger", "video")}
-    edsger.receive_offer("send nothing", {})
-    assert world.receives("watcher") == set()
-
-
 def test_what_waits_is_tried_again_with_every_description() -> None:
     world = World(slots=0)
     world.publish("ada")
@@ -242,18 +227,6 @@ def test_what_waits_is_tried_again_with_every_description() -> None:
     connection.slots = 16
     watcher.receive_offer("take", {})
     assert world.receives("watcher") == {("ada", "audio"), ("ada", "video")}
-
-
-async def test_a_waiting_member_that_leaves_is_forgotten_by_the_publications() -> None:
-    world = World(slots=0)
-    ada = world.publish("ada")
-    watcher = world.join("watcher")
-    watcher.receive_offer("take", {})
-    [audio, video] = ada.publications.values()
-    assert list(audio.subscriptions) == list(video.subscriptions) == ["watcher"]
-    watcher.leave(LeaveReason.LEFT)
-    assert audio.subscriptions == video.subscriptions == {}
-    await world.rooms.close()
 
 
 def test_an_offer_names_what_it_carries_and_the_same_offer_again_keeps_its_id() -> None:
