@@ -140,6 +140,7 @@ class OriginalClient:
         self.codec = codec
         self.offers_answered = 0
         self.errors: list[tuple[object, str]] = []  # the id that each answers to, and its code
+        self.told: list[dict[str, Any]] = []  # every message of the server
         self.pictures: list[Seen] = []
         self.sounds: list[Heard] = []
         self._connection = RTCPeerConnection(
@@ -197,6 +198,7 @@ class OriginalClient:
     async def _answer_messages(self) -> None:
         async for frame in self._socket:
             message = json.loads(frame.data)
+            self.told.append(message)
             if message["type"] in ("offer", "answer"):
                 description = RTCSessionDescription(message["sdp"], message["type"])
                 await self._connection.setRemoteDescription(description)
