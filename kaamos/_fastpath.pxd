@@ -39,7 +39,7 @@ cdef enum:
     MIN_KEPT_PACKETS = 128    # ... halved for each layer below the best, which sends about a third
     KEPT_US = 2000000         # and not repeated when older: the picture has moved on
     MAX_MISSING = 256         # numbers of one publication that are waited for
-    MAX_NACK_TRIES = 10
+    MAX_NACK_TRIES = 10       # libwebrtc's; both ways: a packet is not repeated more often
     REORDER_US = 5000         # a hole this young may be reordering
     UNKNOWN_RTT_US = 100000   # of a publisher that gave us no way to measure it
     TWCC_PACKETS = 2048       # arrivals that wait for a transport-wide feedback; power of two
@@ -481,12 +481,19 @@ cdef struct StoredPacket:
     uint64_t repeated_us      # last time a copy left, 0: never
     uint64_t queued_us        # turn in which it was encrypted; until that turn ends the send batch points here
     uint32_t length
+    uint32_t repeats          # how often a copy left
     uint8_t  bytes[SLOT_BYTES]
 
 cdef struct History:
     # Ciphertext of the last packets of one DownTrack.  Emit encrypts straight into it, and the
     # kernel reads from it, so keeping a packet costs no copy.
     StoredPacket packets[HISTORY_PACKETS]
+
+cdef struct Repeated:
+    # How a packet that a subscriber asked for again was answered by RTX.
+    uint32_t ms               # when a copy last left
+    uint16_t cycle            # upper bits of its outgoing number: which packet has this place
+    uint16_t tries            # 0: never
 
 cdef struct DownConfig:
     # What a subscriber negotiated for one slot; replaced whole.
@@ -522,7 +529,7 @@ cdef struct DownTrack:
     uint32_t   clock_rate
     uint64_t   rtt_us         # stat, as last reported; 0: unknown
     uint64_t   rtx_seq        # extended, of the last retransmission
-    uint32_t   repeated_ms[KEPT_PACKETS]  # when an outgoing number was last repeated; 0: never
+    Repeated   repeated[KEPT_PACKETS]     # by outgoing number
     # stat
     uint64_t   packets
     uint64_t   bytes

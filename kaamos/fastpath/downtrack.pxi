@@ -83,6 +83,7 @@ cdef DropReason downtrack_emit(WorkerCore *w, DownTrack *d, const Packet *p, uin
         stored.queued_us = w.now_us
         stored.length = <uint32_t>length
         stored.repeated_us = 0
+        stored.repeats = 0
     send_push(w, t.selected, q, length)
     counter_add(&d.packets, 1)
     counter_add(&d.bytes, length)
@@ -110,20 +111,25 @@ cdef void downtrack_retransmit(WorkerCore *w, DownTrack *d, uint64_t out_seq) no
     """
     cdef const Range *sent = rewriter_unmap(&d.rewriter, out_seq)
     cdef KeptPacket *kept
-    cdef uint32_t *repeated_ms = &d.repeated_ms[out_seq & (KEPT_PACKETS - 1)]
-    cdef uint32_t now_ms = <uint32_t>(w.now_us // 1000) | 1      # never 0
-    cdef uint64_t since_us = <uint64_t>(now_ms - repeated_ms[0]) * 1000 if repeated_ms[0] else KEPT_US
+    cdef Repeated *repeated = &d.repeated[out_seq & (KEPT_PACKETS - 1)]
+    cdef uint16_t cycle = <uint16_t>(out_seq // KEPT_PACKETS)
+    cdef uint32_t now_ms = <uint32_t>(w.now_us // 1000)
     if sent == NULL or d.source == NULL or d.is_switching:
         return
     kept = uptrack_find(d.source, sent.ssrc, out_seq - sent.offset)
     if kept == NULL or w.now_us - kept.arrival_us > KEPT_US or kept.packet.payload_length == 0 \
             or d.config.rtx_payload_types[kept.packet.codec] == NO_PAYLOAD_TYPE:
         return
-    if since_us < repeat_wait_us(d):
+    if repeated.cycle != cycle:
+        repeated.cycle = cycle
+        repeated.tries = 0
+    if repeated.tries == MAX_NACK_TRIES \
+            or (repeated.tries and <uint64_t>(now_ms - repeated.ms) * 1000 < repeat_wait_us(d)):
         return
-    repeated_ms[0] = now_ms
+    repeated.ms = now_ms
+    repeated.tries += 1
     downtrack_emit_rtx(w, d, kept, sent, out_seq)
-    if since_us < KEPT_US:
+    if repeated.tries > 1:
         downtrack_emit_rtx(w, d, kept, sent, out_seq)
 
 
@@ -155,7 +161,8 @@ cdef void downtrack_repeat(WorkerCore *w, DownTrack *d, uint16_t seq) noexcept n
     """Answer one lost number of a NACK: by RTX, or with the stored ciphertext.
 
     The first NACK is answered at once, another one for the same packet not before the last copy
-    can have arrived (one RTT).
+    can have arrived (one RTT), and no more than MAX_NACK_TRIES times: what a peer asks for costs us
+    only so much.
     """
     cdef uint64_t out_seq = seq_extend(d.rewriter.highest_out, seq)
     cdef StoredPacket *stored = NULL
@@ -167,9 +174,10 @@ cdef void downtrack_repeat(WorkerCore *w, DownTrack *d, uint16_t seq) noexcept n
         return
     if d.history != NULL:
         stored = history_find(d.history, out_seq)
-    if stored == NULL or w.now_us - stored.repeated_us < repeat_wait_us(d):
+    if stored == NULL or stored.repeats == MAX_NACK_TRIES or w.now_us - stored.repeated_us < repeat_wait_us(d):
         return
     stored.repeated_us = w.now_us
+    stored.repeats += 1
     q = send_slot(w)                     # a copy: the stored one may be replaced before the flush
     memcpy(q, stored.bytes, stored.length)
     send_push(w, d.transport.selected, q, stored.length)

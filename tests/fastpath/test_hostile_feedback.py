@@ -90,6 +90,24 @@ def test_asking_for_one_packet_again_and_again_brings_it_once_a_round_trip(
         call.undisturbed()
 
 
+@pytest.mark.parametrize("has_rtx", [False, True])
+def test_a_packet_is_repeated_ten_times_and_the_next_in_its_place_as_often(has_rtx: bool) -> None:
+    with manual_room() as room:
+        call = Call(room, has_rtx=has_rtx)
+
+        def ask(seq: int) -> int:
+            for _ in range(40):
+                room.now_us += 30_000
+                room.send(call.grace, nack(1, SLOT, (seq, 0)))
+            return len(media(call.grace.received()))
+
+        assert ask(1000 + SENT - 1) == 10
+        for _ in range(512):  # as many as are kept: the last one takes the same place
+            call.send()
+        call.grace.received()
+        assert ask(1000 + SENT - 1 + 512) == 10
+
+
 @pytest.mark.parametrize("media_ssrc", [0, 0x1234, 0x901, SLOT_RTX, 0xFFFFFFFF])
 def test_a_nack_for_an_ssrc_that_is_no_slot_of_the_peer_brings_nothing(media_ssrc: int) -> None:
     with manual_room() as room:
