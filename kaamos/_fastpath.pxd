@@ -500,7 +500,8 @@ cdef struct DownConfig:
     uint8_t  payload_types[MAX_CODECS]    # NO_CODEC: not negotiated
     uint8_t  rtx_payload_types[MAX_CODECS]    # NO_PAYLOAD_TYPE: no RTX
     uint32_t rtx_ssrc         # for life once it is not 0 (design 1.4)
-    uint8_t  has_rtx          # repeats are RTX; else the stored ciphertext, where there is a History
+    uint8_t  has_rtx          # repeats are RTX ...
+    uint8_t  needs_history    # ... or the stored ciphertext; neither: there are none
     uint8_t  extension_ids[SENT_EXTENSIONS]   # NO_EXTENSION: not negotiated
     uint8_t  allows_two_byte  # elements longer than 16 bytes may be sent (RFC 8285 section 4.3)
     uint8_t  mid_length

@@ -1,8 +1,34 @@
 """What Python sees of the native engine; only ``kaamos.media.engine`` and tests import it."""
 
-from typing import Self, TypedDict
+from typing import Self, TypeAlias, TypedDict
 
 from typing_extensions import disjoint_base
+
+# What was negotiated (fastpath/settings.pxi).
+_UpSettings: TypeAlias = tuple[
+    bytes,  # mid
+    bool,  # is video
+    list[tuple[int, int, int, int]],  # payload type, codec id, format, clock rate
+    list[tuple[int, int]],  # extensions: kind, id
+    list[int],  # SSRCs
+    bool,  # has PLI
+    bool,  # FIR
+    bool,  # NACK
+    bool,  # transport-cc
+    list[tuple[int, int]],  # RTX payload types: RTX, what it repeats
+    list[tuple[int, int]],  # RTX SSRCs: likewise
+    list[bytes],  # rids, lowest quality first
+]
+_DownSettings: TypeAlias = tuple[
+    bytes,  # mid
+    bytes,  # CNAME
+    list[tuple[int, int]],  # codec id, payload type
+    list[tuple[int, int]],  # extensions: kind, id
+    bool,  # has NACK
+    int,  # RTX SSRC, 0: no RTX
+    list[tuple[int, int]],  # RTX payload types: codec id, payload type
+    bool,  # takes two-byte extension headers
+]
 
 @disjoint_base
 class Worker:
@@ -33,68 +59,20 @@ class Worker:
         select: bool,
     ) -> bool: ...
     def last_received_us(self, transport_id: int) -> int: ...
-    def add_uptrack(
-        self,
-        transport_id: int,
-        mid: bytes,
-        is_video: bool,
-        payload_types: list[tuple[int, int, int, int]],
-        extensions: list[tuple[int, int]],
-        ssrcs: list[int],
-        has_pli: bool,
-        has_fir: bool,
-        has_nack: bool = ...,
-        has_transport_cc: bool = ...,
-        rtx_payload_types: list[tuple[int, int]] = ...,
-        rtx_ssrcs: list[tuple[int, int]] = ...,
-        rids: list[bytes] = ...,
-    ) -> int: ...
-    def update_uptrack(
-        self,
-        uptrack_id: int,
-        mid: bytes,
-        is_video: bool,
-        payload_types: list[tuple[int, int, int, int]],
-        extensions: list[tuple[int, int]],
-        ssrcs: list[int],
-        has_pli: bool,
-        has_fir: bool,
-        has_nack: bool = ...,
-        has_transport_cc: bool = ...,
-        rtx_payload_types: list[tuple[int, int]] = ...,
-        rtx_ssrcs: list[tuple[int, int]] = ...,
-        rids: list[bytes] = ...,
-    ) -> None: ...
+    def add_uptrack(self, transport_id: int, settings: _UpSettings) -> int: ...
+    def update_uptrack(self, uptrack_id: int, settings: _UpSettings) -> None: ...
     def remove_uptrack(self, uptrack_id: int) -> None: ...
     def add_downtrack(
         self,
         transport_id: int,
-        mid: bytes,
-        cname: bytes,
         is_video: bool,
         ssrc: int,
         first_seq: int,
         first_timestamp: int,
-        payload_types: list[tuple[int, int]],
-        extensions: list[tuple[int, int]],
-        has_nack: bool,
-        rtx_ssrc: int = ...,
-        first_rtx_seq: int = ...,
-        rtx_payload_types: list[tuple[int, int]] = ...,
-        allows_two_byte: bool = ...,
+        first_rtx_seq: int,
+        settings: _DownSettings,
     ) -> int: ...
-    def update_downtrack(
-        self,
-        downtrack_id: int,
-        mid: bytes,
-        cname: bytes,
-        payload_types: list[tuple[int, int]],
-        extensions: list[tuple[int, int]],
-        has_nack: bool = ...,
-        rtx_ssrc: int = ...,
-        rtx_payload_types: list[tuple[int, int]] = ...,
-        allows_two_byte: bool = ...,
-    ) -> None: ...
+    def update_downtrack(self, downtrack_id: int, settings: _DownSettings) -> None: ...
     def connect(self, downtrack_id: int, uptrack_id: int) -> None: ...
     def disconnect(self, downtrack_id: int) -> None: ...
     def take_events(self, strangers: bool, limit: int) -> list[tuple[int, int, bytes, bytes, int, bytes]]: ...

@@ -255,23 +255,15 @@ cdef class Worker:
 
     # -- tracks
 
-    def add_uptrack(self, uint32_t transport_id, bytes mid, bint is_video, list payload_types, list extensions,
-                    list ssrcs, bint has_pli, bint has_fir, bint has_nack=False, bint has_transport_cc=False,
-                    list rtx_payload_types=[], list rtx_ssrcs=[], list rids=[]):
-        """Return the id of a new publication.
-
-        ``payload_types``: (payload type, codec id, format, clock rate); ``extensions``: (kind, id);
-        ``rtx_payload_types`` and ``rtx_ssrcs``: (RTX, what it repeats); ``rids``: of simulcast, lowest
-        quality first.
-        """
+    def add_uptrack(self, uint32_t transport_id, tuple settings):
+        """Return the id of a new publication; ``settings`` as make_up_config takes them."""
         cdef Transport *t = self.transport(transport_id)
         cdef UpConfig *config
         cdef UpTrack *u
         self.need_room(2 + MAX_LAYERS)
-        config = make_up_config(mid, is_video, payload_types, extensions, ssrcs, has_pli, has_fir, has_nack,
-                                has_transport_cc, rtx_payload_types, rtx_ssrcs, rids)
+        config = make_up_config(settings)
         u = <UpTrack *>allocate(sizeof(UpTrack))
-        if has_transport_cc:
+        if config.has_transport_cc:
             self.need_twcc(transport_id)
         u.transport = t
         u.config = config
@@ -281,23 +273,20 @@ cdef class Worker:
         self.uptracks[u.id] = <uintptr_t>u
         self.configs[u.id] = <uintptr_t>config
         self.tracks[transport_id][u.id] = None
-        if is_video:
+        if config.is_video:
             self.need_repairs(u.id, config.layer_count)
         self.push(CMD_ADD_UPTRACK, u, NULL, 0)
         return u.id
 
-    def update_uptrack(self, uint32_t uptrack_id, bytes mid, bint is_video, list payload_types, list extensions,
-                       list ssrcs, bint has_pli, bint has_fir, bint has_nack=False, bint has_transport_cc=False,
-                       list rtx_payload_types=[], list rtx_ssrcs=[], list rids=[]):
+    def update_uptrack(self, uint32_t uptrack_id, tuple settings):
         """Replace what was negotiated for a publication."""
         cdef UpTrack *u = self.uptrack(uptrack_id)
         cdef UpConfig *config
         self.need_room(2 + MAX_LAYERS)
-        config = make_up_config(mid, is_video, payload_types, extensions, ssrcs, has_pli, has_fir, has_nack,
-                                has_transport_cc, rtx_payload_types, rtx_ssrcs, rids)
-        if has_transport_cc:
+        config = make_up_config(settings)
+        if config.has_transport_cc:
             self.need_twcc(u.transport.id)
-        if is_video:
+        if config.is_video:
             self.need_repairs(uptrack_id, config.layer_count)
         self.push(CMD_UPDATE_UPTRACK, u, config, 0)
         self.retire(<void *><uintptr_t>self.configs[uptrack_id], None)
@@ -340,14 +329,12 @@ cdef class Worker:
         self.retire(<void *><uintptr_t>self.configs.pop(track_id), None)
         del self.tracks[transport_id][track_id]
 
-    def add_downtrack(self, uint32_t transport_id, bytes mid, bytes cname, bint is_video, uint32_t ssrc,
-                      uint16_t first_seq, uint32_t first_timestamp, list payload_types, list extensions,
-                      bint has_nack, uint32_t rtx_ssrc=0, uint16_t first_rtx_seq=0, list rtx_payload_types=[],
-                      bint allows_two_byte=False):
+    def add_downtrack(self, uint32_t transport_id, bint is_video, uint32_t ssrc, uint16_t first_seq,
+                      uint32_t first_timestamp, uint16_t first_rtx_seq, tuple settings):
         """Return the id of a new slot; it lives as long as its transport.
 
-        ``payload_types`` and ``rtx_payload_types``: (codec id, payload type); ``rtx_ssrc`` 0: no RTX.
-        ``first_seq`` is below 2**15, so that the receiver cannot take the first wrap for reordering (RFC 3711 section 3.3.1).
+        First numbers are below 2**15, so that the receiver cannot take the first wrap for reordering
+        (RFC 3711 section 3.3.1).  ``settings`` as make_down_config takes them.
         """
         cdef Transport *t = self.transport(transport_id)
         cdef DownConfig *config
@@ -355,8 +342,7 @@ cdef class Worker:
         self.need_room(1)
         if first_seq >= 1 << 15 or first_rtx_seq >= 1 << 15:
             raise ValueError("first numbers must be below 2**15")
-        config = make_down_config(mid, cname, payload_types, extensions, rtx_payload_types, rtx_ssrc,
-                                  allows_two_byte, has_nack and not rtx_ssrc)
+        config = make_down_config(settings)
         d = <DownTrack *>allocate(sizeof(DownTrack))
         d.transport = t
         d.config = config
@@ -370,7 +356,7 @@ cdef class Worker:
         self.downtracks[d.id] = <uintptr_t>d
         self.configs[d.id] = <uintptr_t>config
         self.tracks[transport_id][d.id] = None
-        if has_nack and not rtx_ssrc:
+        if config.needs_history:
             d.history = self.history(d.id)
         self.push(CMD_ADD_DOWNTRACK, d, NULL, 0)
         return d.id
@@ -381,24 +367,23 @@ cdef class Worker:
             self.histories[downtrack_id] = <uintptr_t>allocate(sizeof(History))
         return <History *><uintptr_t>self.histories[downtrack_id]
 
-    def update_downtrack(self, uint32_t downtrack_id, bytes mid, bytes cname, list payload_types, list extensions,
-                         bint has_nack=False, uint32_t rtx_ssrc=0, list rtx_payload_types=[],
-                         bint allows_two_byte=False):
+    def update_downtrack(self, uint32_t downtrack_id, tuple settings):
         """Replace what was negotiated for a slot; repeats go out as it says from now on.
 
-        ValueError for another ``rtx_ssrc`` than it had: its numbers must go on.
+        ValueError for another RTX SSRC than it had: its numbers must go on.
         """
         cdef DownTrack *d = self.downtrack(downtrack_id)
         cdef DownConfig *before = <DownConfig *><uintptr_t>self.configs[downtrack_id]
         cdef DownConfig *config
         self.need_room(2)
-        if rtx_ssrc and before.rtx_ssrc and rtx_ssrc != before.rtx_ssrc:
+        config = make_down_config(settings)
+        if config.rtx_ssrc and before.rtx_ssrc and config.rtx_ssrc != before.rtx_ssrc:
+            free(config)
             raise ValueError("a slot keeps its RTX SSRC for life")
-        config = make_down_config(mid, cname, payload_types, extensions, rtx_payload_types, rtx_ssrc,
-                                  allows_two_byte, has_nack and not rtx_ssrc)
-        config.rtx_ssrc = before.rtx_ssrc if before.rtx_ssrc else rtx_ssrc
+        if before.rtx_ssrc:
+            config.rtx_ssrc = before.rtx_ssrc
         self.push(CMD_UPDATE_DOWNTRACK, d, config, 0)
-        self.push(CMD_HISTORY, d, self.history(downtrack_id) if has_nack and not rtx_ssrc else NULL, 0)
+        self.push(CMD_HISTORY, d, self.history(downtrack_id) if config.needs_history else NULL, 0)
         self.retire(<void *><uintptr_t>self.configs[downtrack_id], None)
         self.configs[downtrack_id] = <uintptr_t>config
 

@@ -74,7 +74,7 @@ def rewrite_packet(bytes data, list extensions_up, list extensions_down, bytes m
         return None
     packet_read_extensions(&p, kind_by_id)
     p.codec = 0
-    config = make_down_config(mid, b"", [(0, payload_type)], extensions_down, [], 0, allows_two_byte, False)
+    config = make_down_config((mid, b"", [(0, payload_type)], extensions_down, False, 0, [], allows_two_byte))
     with nogil:
         for i in range(repeat):
             length = rtp_write(written, &p, config, with_mid and config.extension_ids[EXT_MID] != NO_EXTENSION, ssrc,

@@ -18,23 +18,31 @@ cdef size_t copy_bytes(uint8_t *target, bytes source, size_t limit) except? 0xFF
     return length
 
 
-cdef UpConfig *make_up_config(bytes mid, bint is_video, list payload_types, list extensions, list ssrcs,
-                              bint has_pli, bint has_fir, bint has_nack, bint has_transport_cc,
-                              list rtx_payload_types, list rtx_ssrcs, list rids) except NULL:
-    """Return the settings of a publication; ValueError for numbers out of range."""
-    cdef UpConfig *c = <UpConfig *>allocate(sizeof(UpConfig))
+cdef UpConfig *make_up_config(tuple settings) except NULL:
+    """Return the settings of a publication; ValueError for numbers out of range.
+
+    ``settings``: mid, is video, payload types as (payload type, codec id, format, clock rate), extensions
+    as (kind, id), SSRCs, has PLI, FIR, NACK, transport-cc, RTX types and RTX SSRCs as (RTX, what it
+    repeats), and the rids of simulcast, lowest quality first.
+    """
+    cdef bytes mid
+    cdef list payload_types, extensions, ssrcs, rtx_payload_types, rtx_ssrcs, rids
+    cdef UpConfig *c
     cdef uint32_t i
+    (mid, is_video, payload_types, extensions, ssrcs, has_pli, has_fir, has_nack, has_transport_cc,
+     rtx_payload_types, rtx_ssrcs, rids) = settings
+    c = <UpConfig *>allocate(sizeof(UpConfig))
     for i in range(128):
         c.payload_types[i].codec = NO_CODEC
         c.payload_types[i].rtx_of = NO_PAYLOAD_TYPE
     for i in range(16):
         c.kind_by_id[i] = EXTENSION_KINDS
-    c.is_video = is_video
-    c.has_pli = has_pli
-    c.has_fir = has_fir
-    c.has_nack = has_nack
-    c.has_transport_cc = has_transport_cc
     try:
+        c.is_video = bool(is_video)
+        c.has_pli = bool(has_pli)
+        c.has_fir = bool(has_fir)
+        c.has_nack = bool(has_nack)
+        c.has_transport_cc = bool(has_transport_cc)
         if len(mid) <= MAX_MID:
             c.mid_length = <uint8_t>copy_bytes(c.mid, mid, MAX_MID)
         for payload_type, codec, payload_format, clock_rate in payload_types:
@@ -70,11 +78,18 @@ cdef UpConfig *make_up_config(bytes mid, bint is_video, list payload_types, list
     return c
 
 
-cdef DownConfig *make_down_config(bytes mid, bytes cname, list payload_types, list extensions,
-                                  list rtx_payload_types, uint32_t rtx_ssrc, bint allows_two_byte,
-                                  bint has_history) except NULL:
-    """Return the settings of a slot; ValueError for numbers out of range."""
-    cdef DownConfig *c = <DownConfig *>allocate(sizeof(DownConfig))
+cdef DownConfig *make_down_config(tuple settings) except NULL:
+    """Return the settings of a slot; ValueError for numbers out of range.
+
+    ``settings``: mid, CNAME, payload types as (codec id, payload type), extensions as (kind, id), has
+    NACK, RTX SSRC (0: no RTX), RTX types as (codec id, payload type), takes two-byte extension headers.
+    """
+    cdef bytes mid, cname
+    cdef list payload_types, extensions, rtx_payload_types
+    cdef uint32_t rtx_ssrc
+    cdef DownConfig *c
+    mid, cname, payload_types, extensions, has_nack, rtx_ssrc, rtx_payload_types, allows_two_byte = settings
+    c = <DownConfig *>allocate(sizeof(DownConfig))
     memset(c.payload_types, NO_CODEC, MAX_CODECS)
     memset(c.rtx_payload_types, NO_PAYLOAD_TYPE, MAX_CODECS)
     try:
@@ -95,10 +110,11 @@ cdef DownConfig *make_down_config(bytes mid, bytes cname, list payload_types, li
             c.mid_length = <uint8_t>copy_bytes(c.mid, mid, MAX_MID)
         else:
             c.extension_ids[EXT_MID] = NO_EXTENSION
-        c.allows_two_byte = allows_two_byte
+        c.allows_two_byte = bool(allows_two_byte)
         c.rtx_ssrc = rtx_ssrc
         c.has_rtx = rtx_ssrc != 0
-        if has_history:
+        c.needs_history = bool(has_nack) and not rtx_ssrc
+        if c.needs_history:
             # The same bytes may be sent again (design 1.4): what was true when they left is not any more.
             c.extension_ids[EXT_ABS_SEND_TIME] = NO_EXTENSION
     except BaseException:

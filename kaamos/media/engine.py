@@ -387,7 +387,7 @@ class Engine:
         is the codec inside.
         """
         with self._native() as worker:
-            uptrack_id = UpTrackId(worker.add_uptrack(transport_id, *_up_arguments(config)))
+            uptrack_id = UpTrackId(worker.add_uptrack(transport_id, _up_settings(config)))
         if on_codec is not None:
             self._codec_receivers[uptrack_id] = on_codec
         return uptrack_id
@@ -395,7 +395,7 @@ class Engine:
     def update_uptrack(self, uptrack_id: UpTrackId, config: UpTrackConfig) -> None:
         """Replace payload types, SSRCs and extension ids of a publication."""
         with self._native() as worker:
-            worker.update_uptrack(uptrack_id, *_up_arguments(config))
+            worker.update_uptrack(uptrack_id, _up_settings(config))
 
     def remove_uptrack(self, uptrack_id: UpTrackId) -> None:
         """Forget a publication; slots that play it become idle."""
@@ -408,18 +408,12 @@ class Engine:
         with self._native() as worker:
             downtrack_id = worker.add_downtrack(
                 transport_id,
-                config.mid.encode(),
-                config.cname.encode(),
                 config.kind is Kind.VIDEO,
                 config.ssrc,
                 secrets.randbits(15),
                 secrets.randbits(32),
-                *_down_arguments(config),
-                config.nack,
-                config.rtx_ssrc if config.rtx_payload_types else 0,
                 secrets.randbits(15),
-                list(config.rtx_payload_types.items()),
-                config.allows_two_byte,
+                _down_settings(config),
             )
         return DownTrackId(downtrack_id)
 
@@ -431,16 +425,7 @@ class Engine:
         """
         try:
             with self._native() as worker:
-                worker.update_downtrack(
-                    downtrack_id,
-                    config.mid.encode(),
-                    config.cname.encode(),
-                    *_down_arguments(config),
-                    config.nack,
-                    config.rtx_ssrc if config.rtx_payload_types else 0,
-                    list(config.rtx_payload_types.items()),
-                    config.allows_two_byte,
-                )
+                worker.update_downtrack(downtrack_id, _down_settings(config))
         except ValueError as error:
             raise LocalProtocolError(str(error)) from None
 
@@ -490,7 +475,7 @@ class Engine:
             return worker.cpu_seconds()
 
 
-def _up_arguments(
+def _up_settings(
     config: UpTrackConfig,
 ) -> tuple[
     bytes,
@@ -506,6 +491,7 @@ def _up_arguments(
     list[tuple[int, int]],
     list[bytes],
 ]:
+    """Return what the native side reads of a publication, in its order."""
     return (
         config.mid.encode(),
         config.kind is Kind.VIDEO,
@@ -522,8 +508,19 @@ def _up_arguments(
     )
 
 
-def _down_arguments(config: DownTrackConfig) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
+def _down_settings(
+    config: DownTrackConfig,
+) -> tuple[
+    bytes, bytes, list[tuple[int, int]], list[tuple[int, int]], bool, int, list[tuple[int, int]], bool
+]:
+    """Return what the native side reads of a slot, in its order."""
     return (
+        config.mid.encode(),
+        config.cname.encode(),
         list(config.payload_types.items()),
         [(int(kind), identifier) for kind, identifier in config.extensions.items()],
+        config.nack,
+        config.rtx_ssrc if config.rtx_payload_types else 0,
+        list(config.rtx_payload_types.items()),
+        config.allows_two_byte,
     )

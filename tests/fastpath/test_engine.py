@@ -17,7 +17,7 @@ from kaamos._fastpath import ManualWorker
 from kaamos.errors import EngineError, LocalProtocolError
 from kaamos.media.description import Path, SrtpKeys, SrtpProfile, TransportId, UpTrackId
 from kaamos.media.engine import DatagramKind, Engine
-from tests.support.manual_room import ManualRoom, manual_room
+from tests.support.manual_room import ManualRoom, down_settings, manual_room, up_settings
 from tests.support.media_peer import VIDEO, MediaPeer, connected, engine_room, eventually, slot
 from tests.support.packets import (
     VP8_KEYFRAME,
@@ -432,11 +432,11 @@ def test_a_full_command_ring_is_an_error_and_the_worker_stays_usable() -> None:
             lambda: worker.add_transport(b"u", b"p", b"c", 1),
             lambda: worker.remove_transport(ada.transport),
             lambda: worker.bind_path(ada.transport, bytes(4), 1, bytes(4), False, True),
-            lambda: worker.add_uptrack(ada.transport, b"x", True, [], [], [], True, True),
-            lambda: worker.update_uptrack(uptrack, b"x", True, [], [], [], True, True),
+            lambda: worker.add_uptrack(ada.transport, up_settings()),
+            lambda: worker.update_uptrack(uptrack, up_settings()),
             lambda: worker.remove_uptrack(uptrack),
-            lambda: worker.add_downtrack(ada.transport, b"x", b"c", True, 1, 1, 1, [], [], True),
-            lambda: worker.update_downtrack(downtrack, b"x", b"c", [], []),
+            lambda: worker.add_downtrack(ada.transport, True, 1, 1, 1, 1, down_settings()),
+            lambda: worker.update_downtrack(downtrack, down_settings()),
             lambda: worker.disconnect(downtrack),
         ]
         for attempt in attempts:
@@ -457,7 +457,7 @@ def test_ids_that_nobody_has_are_refused() -> None:
             lambda: worker.remove_transport(12345),
             lambda: worker.remove_uptrack(12345),
             lambda: worker.connect(ada.transport, ada.transport),
-            lambda: worker.add_uptrack(12345, b"x", True, [], [], [], True, True),
+            lambda: worker.add_uptrack(12345, up_settings()),
             lambda: worker.downtrack_stats(12345),
             lambda: worker.last_received_us(12345),
         ]
@@ -481,19 +481,21 @@ def test_configurations_out_of_range_are_refused_and_change_nothing() -> None:
         ]
         for types, extensions in bad_up:
             with pytest.raises(ValueError):
-                worker.update_uptrack(uptrack, b"v", True, types, extensions, [], True, True)
+                worker.update_uptrack(uptrack, up_settings(types=types, extensions=extensions))
+        bad_down = [
+            down_settings(cname=b"c" * 65),
+            down_settings(types=[(32, 96)]),
+            down_settings(extensions=[(7, 1)]),  # between a publisher and us, never sent
+            down_settings(rtx_ssrc=2, rtx_types=[(1, 128)]),
+        ]
+        for settings in bad_down:
+            with pytest.raises(ValueError):
+                worker.add_downtrack(ada.transport, True, 1, 1, 1, 1, settings)
+        for first_seq, first_rtx_seq in ((1 << 15, 1), (1, 1 << 15)):
+            with pytest.raises(ValueError):
+                worker.add_downtrack(ada.transport, True, 1, first_seq, 1, first_rtx_seq, down_settings())
         with pytest.raises(ValueError):
-            worker.add_downtrack(ada.transport, b"x", b"c" * 65, True, 1, 1, 1, [], [], True)
-        with pytest.raises(ValueError):
-            worker.add_downtrack(ada.transport, b"x", b"c", True, 1, 1 << 15, 1, [], [], True)
-        with pytest.raises(ValueError):  # between a publisher and us, never sent on
-            worker.add_downtrack(ada.transport, b"x", b"c", True, 1, 1, 1, [], [(7, 1)], True)
-        with pytest.raises(ValueError):
-            worker.add_downtrack(ada.transport, b"x", b"c", True, 1, 1, 1, [], [], True, 2, 1 << 15)
-        with pytest.raises(ValueError):
-            worker.add_downtrack(ada.transport, b"x", b"c", True, 1, 1, 1, [], [], True, 2, 1, [(1, 128)])
-        with pytest.raises(ValueError):
-            worker.update_uptrack(uptrack, b"v", True, [], [], [], True, True, True, True, [(128, 96)])
+            worker.update_uptrack(uptrack, up_settings(rtx_types=[(128, 96)]))
         with pytest.raises(ValueError):
             worker.add_transport(b"u" * 257, b"p", b"c", 1)
         with pytest.raises(ValueError):
@@ -554,7 +556,7 @@ def test_a_payload_type_that_was_not_negotiated_is_dropped_until_it_is() -> None
         ada = room.peer()
         uptrack = room.publish(ada)
         assert room.send(ada, rtp_packet(1, payload_type=98)) == "unknown_payload_type"
-        room.worker.update_uptrack(uptrack, b"v", True, [(98, 1, 1, 90000)], [], [0x1234], True, True)
+        room.worker.update_uptrack(uptrack, up_settings(types=[(98, 1, 1, 90000)], ssrcs=[0x1234]))
         room.apply()
         assert room.send(ada, rtp_packet(2, payload_type=98)) is None
         assert room.send(ada, rtp_packet(3, payload_type=96)) == "unknown_payload_type"

@@ -13,6 +13,7 @@ from tests.support.manual_room import (
     ManualPeer,
     ManualRoom,
     manual_room,
+    up_settings,
 )
 from tests.support.packets import (
     VP8_DELTA,
@@ -283,21 +284,10 @@ def test_other_rids_make_every_ssrc_say_its_layer_anew() -> None:
         it.frame(0, 1, 2, key=True)
         it.shown()
         for rids in ([b"f", b"q"], [], [b"q", b"h", b"f", b"x"]):
-            room.worker.update_uptrack(
-                it.uptrack,
-                b"v",
-                True,
-                UP_TYPES,
-                UP_EXTENSIONS,
-                [],
-                True,
-                True,
-                True,
-                False,
-                RTX_UP_TYPES,
-                [],
-                rids,
+            settings = up_settings(
+                types=UP_TYPES, extensions=UP_EXTENSIONS, nack=True, rtx_types=RTX_UP_TYPES, rids=rids
             )
+            room.worker.update_uptrack(it.uptrack, settings)
             room.apply()
             room.now_us += 1_000_000
             it.low.send(key=True)

@@ -12,6 +12,7 @@ from tests.support.manual_room import (
     RTX_DOWN_TYPES,
     ManualPeer,
     ManualRoom,
+    down_settings,
     is_rtcp,
     manual_room,
 )
@@ -211,9 +212,10 @@ def test_a_change_of_source_ends_repeats_of_the_old_one() -> None:
 def negotiate(room: ManualRoom, slot: int, *, rtx_ssrc: int, has_nack: bool = True) -> None:
     """Let a slot gain RTX, or lose it (0)."""
     types = RTX_DOWN_TYPES if rtx_ssrc else []
-    room.worker.update_downtrack(
-        slot, b"d", b"canonical", DOWN_TYPES, DOWN_EXTENSIONS, has_nack, rtx_ssrc, types
+    settings = down_settings(
+        types=DOWN_TYPES, extensions=DOWN_EXTENSIONS, has_nack=has_nack, rtx_ssrc=rtx_ssrc, rtx_types=types
     )
+    room.worker.update_downtrack(slot, settings)
     room.apply()
 
 

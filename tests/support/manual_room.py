@@ -9,6 +9,7 @@ import socket
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from ipaddress import ip_address
+from typing import Any
 
 from kaamos._fastpath import ManualWorker
 from kaamos.media.description import Extension, PayloadFormat
@@ -42,6 +43,62 @@ UP_EXTENSIONS = [
     (Extension.REPAIRED_RID, 11),
 ]
 DOWN_EXTENSIONS = [(Extension.MID, 5), (Extension.AUDIO_LEVEL, 2), (Extension.VIDEO_ORIENTATION, 7)]
+
+
+def up_settings(
+    *,
+    mid: bytes = b"v",
+    is_video: bool = True,
+    types: Iterable[tuple[int, int, int, int]] = (),
+    extensions: Iterable[tuple[int, int]] = (),
+    ssrcs: Iterable[int] = (),
+    pli: bool = True,
+    fir: bool = True,
+    nack: bool = False,
+    transport_cc: bool = False,
+    rtx_types: Iterable[tuple[int, int]] = (),
+    rtx_ssrcs: Iterable[tuple[int, int]] = (),
+    rids: Iterable[bytes] = (),
+) -> tuple[Any, ...]:
+    """Return what add_uptrack takes."""
+    return (
+        mid,
+        is_video,
+        list(types),
+        list(extensions),
+        list(ssrcs),
+        pli,
+        fir,
+        nack,
+        transport_cc,
+        list(rtx_types),
+        list(rtx_ssrcs),
+        list(rids),
+    )
+
+
+def down_settings(
+    *,
+    mid: bytes = b"d",
+    cname: bytes = b"canonical",
+    types: Iterable[tuple[int, int]] = (),
+    extensions: Iterable[tuple[int, int]] = (),
+    has_nack: bool = True,
+    rtx_ssrc: int = 0,
+    rtx_types: Iterable[tuple[int, int]] = (),
+    allows_two_byte: bool = False,
+) -> tuple[Any, ...]:
+    """Return what add_downtrack takes."""
+    return (
+        mid,
+        cname,
+        list(types),
+        list(extensions),
+        has_nack,
+        rtx_ssrc,
+        list(rtx_types),
+        allows_two_byte,
+    )
 
 
 def is_rtcp(data: bytes) -> bool:
@@ -120,21 +177,21 @@ class ManualRoom:
         extensions: list[tuple[int, int]] | None = None,
         rids: Iterable[bytes] = (),
     ) -> int:
-        uptrack = self.worker.add_uptrack(
-            peer.transport,
-            mid,
-            is_video,
-            list(UP_TYPES if is_video else AUDIO_UP_TYPES),
-            list(UP_EXTENSIONS if extensions is None else extensions),
-            list(ssrcs),
-            pli,
-            fir,
-            nack,
-            transport_cc,
-            list(RTX_UP_TYPES if is_video else []),
-            list(rtx_ssrcs),
-            list(rids),
+        settings = up_settings(
+            mid=mid,
+            is_video=is_video,
+            types=UP_TYPES if is_video else AUDIO_UP_TYPES,
+            extensions=UP_EXTENSIONS if extensions is None else extensions,
+            ssrcs=ssrcs,
+            pli=pli,
+            fir=fir,
+            nack=nack,
+            transport_cc=transport_cc,
+            rtx_types=RTX_UP_TYPES if is_video else [],
+            rtx_ssrcs=rtx_ssrcs,
+            rids=rids,
         )
+        uptrack = self.worker.add_uptrack(peer.transport, settings)
         self.apply()
         return uptrack
 
@@ -155,21 +212,17 @@ class ManualRoom:
         extensions: list[tuple[int, int]] | None = None,
         allows_two_byte: bool = False,
     ) -> int:
+        settings = down_settings(
+            mid=mid,
+            types=DOWN_TYPES if types is None else types,
+            extensions=DOWN_EXTENSIONS if extensions is None else extensions,
+            has_nack=has_nack,
+            rtx_ssrc=rtx_ssrc,
+            rtx_types=RTX_DOWN_TYPES if rtx_ssrc else [],
+            allows_two_byte=allows_two_byte,
+        )
         downtrack = self.worker.add_downtrack(
-            peer.transport,
-            mid,
-            b"canonical",
-            is_video,
-            ssrc,
-            first_seq,
-            first_timestamp,
-            list(DOWN_TYPES if types is None else types),
-            list(DOWN_EXTENSIONS if extensions is None else extensions),
-            has_nack,
-            rtx_ssrc,
-            first_rtx_seq,
-            list(RTX_DOWN_TYPES if rtx_ssrc else []),
-            allows_two_byte,
+            peer.transport, is_video, ssrc, first_seq, first_timestamp, first_rtx_seq, settings
         )
         self.worker.connect(downtrack, uptrack)
         self.apply()
