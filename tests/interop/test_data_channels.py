@@ -7,6 +7,7 @@ import pytest
 from tests.support.browsers import Chromium
 from tests.support.data_client import DataClient
 from tests.support.firefox import Firefox
+from tests.support.foreign import LIBDATACHANNEL, WERIFT, Stack, foreign_peer
 from tests.support.ortc import eventually
 from tests.support.server import RunningServer
 from tests.support.visitor import SMALL_CAMERA, Visitor
@@ -144,3 +145,19 @@ async def test_a_page_and_an_aiortc_client_talk_and_whoever_has_no_channel_gets_
         assert await ada.evaluate("() => channels.news.ordered") is False
         await send(ada, "news", "two")
         await eventually(lambda: grace.heard == [("news", "two")])
+
+
+@pytest.mark.parametrize("stack", [WERIFT, LIBDATACHANNEL], ids=lambda stack: stack.name)
+async def test_another_stack_talks(server: RunningServer, stack: Stack) -> None:
+    messages: list[str | bytes] = ["hello", b"\x00\xff", "\u00fc" * 10_000]
+    async with (
+        DataClient(server.socket("stacks"), "ada", {"chat": {"protocol": "kaamos.from"}}) as ada,
+        foreign_peer(stack, server.socket("stacks"), "Grace") as grace,
+    ):
+        await eventually(lambda: grace.can_talk)
+        for message in messages:
+            grace.say(message)
+            ada.channels["chat"].send(message)
+        await eventually(lambda: grace.heard == messages and len(ada.heard) == len(messages))
+        told = [text.partition("\n" if isinstance(text, str) else b"\n")[2] for _, text in ada.heard]
+        assert told == messages and grace.errors == []

@@ -74,6 +74,8 @@ class ForeignPeer:
         self.stack = stack
         self.received = {"audio": 0, "video": 0}  # packets or, where it decodes, pieces of picture and sound
         self.errors: list[dict[str, Any]] = []  # what the server refused
+        self.can_talk = False  # its data channel "chat" is open
+        self.heard: list[str | bytes] = []  # on that
         self._socket = socket
         self._input, self._output = process.stdin, process.stdout
 
@@ -103,7 +105,11 @@ class ForeignPeer:
     async def follow_driver(self) -> None:
         while True:
             message = await self._driver_message()
-            if message["type"] == "answer":
+            if message["type"] == "open":
+                self.can_talk = True
+            elif message["type"] == "heard":
+                self.heard.append(message["text"] if "text" in message else base64.b64decode(message["data"]))
+            elif message["type"] == "answer":
                 await self._socket.send_json({"type": "answer", "data": {"sdp": message["sdp"]}})
             else:
                 self.received = {kind: message[kind] for kind in ("audio", "video")}
@@ -115,6 +121,13 @@ class ForeignPeer:
                 self._tell(type=message["type"], sdp=message["data"]["sdp"])
             elif message["type"] == "error":
                 self.errors.append(message["data"])
+
+    def say(self, message: str | bytes) -> None:
+        """Send a message on the data channel "chat"."""
+        if isinstance(message, str):
+            self._tell(type="send", text=message)
+        else:
+            self._tell(type="send", data=base64.b64encode(message).decode())
 
     async def play_tone(self) -> None:
         tone, encoder, seq = Tone(440.0), OpusEncoder(), 0

@@ -1,7 +1,7 @@
 // libdatachannel, a WebRTC stack in C++ (by node-datachannel): sends the RTP it is given, counts what comes in.
 "use strict";
 
-const { counter, isRtcp, listen, load, say } = require("./talk.cjs");
+const { counter, hear, isRtcp, listen, load, say } = require("./talk.cjs");
 const { Audio, PeerConnection, Video } = load("node-datachannel");
 
 const connection = new PeerConnection("peer", {
@@ -23,7 +23,13 @@ for (const [kind, stream] of Object.entries(streams)) {
   stream.track.onMessage((packet) => isRtcp(packet) || count(kind));
 }
 
+const channel = connection.createDataChannel("chat");
+channel.onOpen(() => say({ type: "open" }));
+channel.onMessage(hear);
+
 listen({
+  send: ({ text, data }) =>
+    text === undefined ? channel.sendMessageBinary(Buffer.from(data, "base64")) : channel.sendMessage(text),
   answer: ({ sdp }) => connection.setRemoteDescription(sdp, "answer"),
   offer: ({ sdp }) => {
     connection.setRemoteDescription(sdp, "offer");

@@ -1,7 +1,9 @@
 // How a driver of another stack talks with the test: one JSON object a line, in on stdin, out on stdout.
 //
-// Out: {type: "missing", what}, {type: "offer" or "answer", sdp}, {type: "received", audio, video} (counts).
-// In: {type: "answer" or "offer", sdp}, {type: "rtp", kind, data} (base64; SSRC and payload type are ours to change).
+// Out: {type: "missing", what}, {type: "offer" or "answer", sdp}, {type: "received", audio, video} (counts),
+// {type: "open"} when its data channel "chat" is, {type: "heard", text} or {type: "heard", data} (base64) on that.
+// In: {type: "answer" or "offer", sdp}, {type: "rtp", kind, data} (base64; SSRC and payload type are ours to change),
+// {type: "send", text} or {type: "send", data} (base64).
 "use strict";
 
 const { createInterface } = require("node:readline");
@@ -28,6 +30,14 @@ exports.listen = (handlers) => {
 };
 
 exports.isRtcp = (packet) => packet[1] >= 192 && packet[1] <= 223;
+
+/** Tell what was heard on a data channel: text, or a Buffer. */
+exports.hear = (message) =>
+  exports.say(
+    typeof message === "string"
+      ? { type: "heard", text: message }
+      : { type: "heard", data: Buffer.from(message).toString("base64") },
+  );
 
 /** Count what comes in, and tell it a few times a second. */
 exports.counter = () => {

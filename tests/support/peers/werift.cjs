@@ -1,7 +1,7 @@
 // werift, a WebRTC stack in TypeScript: sends the RTP it is given, counts what comes in.
 "use strict";
 
-const { counter, listen, load, say } = require("./talk.cjs");
+const { counter, hear, listen, load, say } = require("./talk.cjs");
 const { MediaStreamTrack, RTCPeerConnection, RtpPacket, useOPUS, useSdesMid, useVP8 } = load("werift");
 
 const feedback = [{ type: "nack" }, { type: "nack", parameter: "pli" }];
@@ -21,7 +21,12 @@ for (const kind of ["audio", "video"]) {
 }
 connection.onTrack.subscribe((track) => track.onReceiveRtp.subscribe(() => count(track.kind)));
 
+const channel = connection.createDataChannel("chat");
+channel.stateChanged.subscribe((state) => state === "open" && say({ type: "open" }));
+channel.onMessage.subscribe(hear);
+
 listen({
+  send: ({ text, data }) => channel.send(text ?? Buffer.from(data, "base64")),
   answer: ({ sdp }) => connection.setRemoteDescription({ type: "answer", sdp }),
   offer: async ({ sdp }) => {
     await connection.setRemoteDescription({ type: "offer", sdp });
