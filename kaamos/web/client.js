@@ -38,6 +38,7 @@ import { MediaConnection } from "./media.js";
  * @property {string} code
  * @property {string} message
  * @property {string} [track]         with UNSUPPORTED_MEDIA: what this browser cannot decode
+ * @property {string} [user_id]       likewise: who publishes it
  *
  * @typedef {object} Events
  * @property {{user_id: string, resumed: boolean}} joined  the server took us in, or back in
@@ -350,8 +351,9 @@ export class RoomClient {
   }
 
   /**
-   * Ask for people or tracks before all others: where not everybody can be shown, these are.
-   * @param {{participants?: string[], tracks?: string[]}} wanted  ids
+   * Ask for people or tracks before all others: where not everybody can be shown, these are. With `pin` false they
+   * are like all others again.
+   * @param {{participants?: string[], tracks?: string[], pin?: boolean}} wanted  ids
    */
   subscribe(wanted) {
     this.#send("subscribe", wanted);

@@ -122,9 +122,27 @@ export class Stage {
     mark.setAttribute("role", "img");
     mark.ariaLabel = mark.title;
     mark.append(this.muteIcon.cloneNode(true));
-    tile.root.append(mark);
+    tile.root.append(mark, this.#pin(userId));
     this.#people.set(userId, tile);
     return tile;
+  }
+
+  /**
+   * The button that asks for somebody before all others, for rooms in which not everybody can be shown.
+   * @param {string} userId
+   */
+  #pin(userId) {
+    const button = document.createElement("button");
+    button.className = "pin";
+    button.type = "button";
+    button.textContent = "Pin";
+    button.ariaPressed = "false";
+    button.onclick = () => {
+      const isPinned = button.ariaPressed === "false";
+      button.ariaPressed = String(isPinned);
+      this.client.subscribe({ participants: [userId], pin: isPinned });
+    };
+    return button;
   }
 
   /** @param {string} userId */
@@ -196,12 +214,9 @@ export class Stage {
    * Say in their tile that this browser cannot show somebody's picture.
    * @param {import("./client.js").Refusal} refusal
    */
-  #showRefusal({ code, track, message }) {
-    if (code !== "UNSUPPORTED_MEDIA") return;
-    for (const person of this.client.participants.values()) {
-      const tile = this.#people.get(person.user_id);
-      if (tile && person.tracks?.some((told) => told.track === track)) tile.notice.textContent = message;
-    }
+  #showRefusal({ code, user_id = "", message }) {
+    const tile = this.#people.get(user_id);
+    if (tile && code === "UNSUPPORTED_MEDIA") tile.notice.textContent = message;
   }
 
   /** Make the tiles as large as their places allow. */

@@ -1,7 +1,7 @@
 """What people do on the page besides talking: share a screen, choose devices, look at how the call goes."""
 
 from tests.support.browsers import SHARE_THIS_TAB, Chromium, RoomPage
-from tests.support.server import RunningServer
+from tests.support.server import RunningServer, running_server
 from tests.support.visitor import SMALL_CAMERA
 from tests.support.waiting import until
 
@@ -94,3 +94,23 @@ async def test_a_socket_that_falls_silent_is_noticed_and_made_anew(
     await until(lambda: ada.page.evaluate("sockets.length"), lambda count: count == 2, 20.0)
     await ada.plays({"Grace"})
     await grace.plays({"Ada"})
+
+
+async def test_who_speaks_is_marked_and_who_is_pinned_is_shown_where_one_picture_is_all_there_is(
+    chromium: Chromium,
+) -> None:
+    async with running_server(KAAMOS_ROOMS_VIDEO_SLOTS="1") as server:
+        ada, grace, linus = [
+            await chromium.visit(server.room("page"), name, script=CAMERA)
+            for name in ("Ada", "Grace", "Linus")
+        ]
+        await until(ada.names_shown, lambda shown: shown == {"Grace", "Linus"}, 10.0)
+        await ada.page.locator(".tile.is-speaking").first.wait_for()  # the fake microphone beeps
+        for name, other in (("Linus", "Grace"), ("Grace", "Linus"), ("Linus", "Grace")):
+            tile = ada.page.locator(".tile").filter(has_text=name)
+            await tile.hover()
+            await tile.get_by_role("button", name="Pin").click()
+            await ada.page.locator(".tile.has-picture").filter(has_text=name).wait_for()
+            await ada.page.locator(".tile:not(.has-picture)").filter(has_text=other).wait_for()
+            await tile.get_by_role("button", name="Pin", pressed=True).click()
+        assert [page.errors for page in (ada, grace, linus)] == [[], [], []]
