@@ -1,4 +1,4 @@
-"""A shared slot against a real decoder: another picture comes in the same section, without an offer."""
+"""Slots with real decoders and voices: another picture in the same section, and who speaks."""
 
 import contextlib
 
@@ -54,3 +54,39 @@ async def test_subscribe_moves_the_picture_in_the_one_slot_there_is_without_an_o
         assert watcher.offers_answered == offers and len(watcher.pictures) == 1
         slots = [message["data"]["slots"] for message in watcher.told if message["type"] == "slots"]
         assert [next(iter(change.values()))["user_id"] for change in slots][-2:] == [green, red]
+
+
+async def test_everybody_is_told_who_speaks() -> None:
+    async with (
+        running_server() as server,
+        OriginalClient(server.socket("voices"), colour=RED, tone_hz=440.0) as red,
+        OriginalClient(server.socket("voices"), colour=GREEN, tone_hz=660.0) as green,
+    ):
+
+        async def speakers() -> list[set[str]]:
+            named = []
+            for client in (red, green):
+                told = [
+                    message["data"]["speakers"] for message in client.told if message["type"] == "speakers"
+                ]
+                named.append({speaker["user_id"] for speaker in told[-1]} if told else set())
+            return named
+
+        await until(speakers, lambda named: all(len(people) == 2 for people in named), 20.0)
+
+
+async def test_a_picture_whose_codec_the_own_section_lacks_comes_in_another_one() -> None:
+    async with (
+        running_server() as server,
+        OriginalClient(server.socket("codecs"), colour=RED, tone_hz=440.0, codec="VP8") as red,
+        OriginalClient(server.socket("codecs"), colour=GREEN, tone_hz=660.0, codec="H264") as green,
+    ):
+
+        async def frames() -> list[int]:
+            return [
+                max((p.frames for p in client.pictures if is_near(p.colour, colour)), default=0)
+                for client, colour in ((red, GREEN), (green, RED))
+            ]
+
+        await until(frames, lambda counts: min(counts) >= 20, 20.0)
+        assert not [m for client in (red, green) for m in client.told if m["type"] == "error"]

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from kaamos.media.description import Kind, PayloadFormat
-from kaamos.rtc.capabilities import CODECS
+from kaamos.rtc.capabilities import CODECS, decodable_as
 from tests.support.fake_engine import FakeEngine
 from tests.support.ortc import assert_no_complaints, only_tasks
 from tests.support.sdp_peer import SdpPeer
@@ -181,3 +181,9 @@ async def test_the_codecs_of_a_publication_are_those_negotiated_and_then_the_one
     await served.connection.close()
     tell(codec)
     assert served.codecs == [(mid, codec)]
+
+
+def test_whoever_knows_opus_can_be_given_red_and_nothing_else_stands_for_another_codec() -> None:
+    opus = next(codec_id for codec_id, codec in enumerate(CODECS) if codec.name == "opus")
+    for codec_id, codec in enumerate(CODECS):
+        assert decodable_as(codec_id) == (opus if codec.format is PayloadFormat.RED else codec_id)
