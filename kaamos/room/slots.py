@@ -73,6 +73,8 @@ class Wishes:
 
     def pin_of(self, publication: Publication) -> int:
         """Return the number of the pin that a track has, higher for a newer one; 0 if it has none."""
+        if not self._pins:
+            return 0
         if publication in self:
             return self._pins.get(publication, 0)
         return self._pins.get(publication.publisher, 0)
@@ -159,8 +161,8 @@ class Slots:
 
     def rank(self, publication: Publication, wishes: Wishes, speakers: Speakers) -> Rank:
         """Return how much a track deserves a slot; higher is more."""
-        spoke_at, loudness = speakers.standing(publication.publisher.user_id)
-        return wishes.pin_of(publication), spoke_at, loudness, -publication.serial
+        standing = speakers.standing(publication.publisher.user_id)
+        return wishes.pin_of(publication), *standing, -publication.serial
 
     def givers(self, publication: Publication, wishes: Wishes, speakers: Speakers) -> list[Subscription]:
         """Return those that give way to a track that has no slot, who deserves it least first."""

@@ -49,6 +49,8 @@ class Speakers:
         self._heard: dict[str, int] = {}  # since the last update, in dB below full scale
         self._voices: dict[str, _Voice] = {}
         self._spoke: dict[str, float] = {}  # when somebody last spoke, the latest last
+        # Worked out once between two updates, for all whose slots depend on them.
+        self._standings: dict[str, tuple[float, float]] = {}
 
     @property
     def is_quiet(self) -> bool:
@@ -64,6 +66,7 @@ class Speakers:
         """Somebody's track was muted: what was heard of it counts no more, from the next update on."""
         self._heard.pop(user_id, None)
         self._voices.pop(user_id, None)
+        self._standings.pop(user_id, None)
 
     def forget(self, user_id: str) -> None:
         """Somebody has left."""
@@ -72,6 +75,7 @@ class Speakers:
 
     def update(self, now: float) -> bool:
         """Take in what was heard since the last update; return whether ``current`` has changed."""
+        self._standings.clear()
         for user_id, level in self._heard.items():
             voice = self._voices.get(user_id)
             if voice is None and level <= LOUD_DB:
@@ -95,9 +99,12 @@ class Speakers:
 
     def standing(self, user_id: str) -> tuple[float, float]:
         """Return when somebody last spoke (-inf if never) and how loud they are now, 0 to 1 (0 if not)."""
-        voice = self._voices.get(user_id)
-        loudness = 10 ** (-voice.level_db / 20) if voice is not None and voice.speaks else 0.0
-        return self._spoke.get(user_id, -math.inf), loudness
+        known = self._standings.get(user_id)
+        if known is None:
+            voice = self._voices.get(user_id)
+            loudness = 10 ** (-voice.level_db / 20) if voice is not None and voice.speaks else 0.0
+            known = self._standings[user_id] = self._spoke.get(user_id, -math.inf), loudness
+        return known
 
     def recent(self) -> Iterator[str]:
         """Yield those who spoke since they came, the latest first."""
