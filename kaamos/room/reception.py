@@ -231,10 +231,11 @@ class Reception:
         excess = len(self._room.stages[kind].publications) - self._slots[kind].limit
         if excess <= 0:
             return False
-        mine = [*self._participant.publications.values()]
+        out = [*self._participant.publications.values()]
         for target in self._wishes.refusals():
-            mine += [target] if isinstance(target, Publication) else target.publications.values()
-        return excess > sum(publication.kind is kind for publication in dict.fromkeys(mine))
+            named = [target] if isinstance(target, Publication) else target.publications.values()
+            out += filter(self._wishes.is_refused, named)
+        return excess > sum(publication.kind is kind for publication in dict.fromkeys(out))
 
     def _play(self, publication: Publication) -> bool:
         """Give a publication a free slot; return False, and change nothing, where there is none."""

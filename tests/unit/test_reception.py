@@ -158,6 +158,14 @@ def test_the_word_about_a_track_goes_over_that_about_its_publisher_unless_that_i
     assert {("ada", "video"), ("ada", "audio")} <= theatre.receives("watcher")
 
 
+def test_a_wanted_track_of_somebody_unwanted_counts_among_those_to_be_shown() -> None:
+    theatre = Theatre("ada", video=1)
+    theatre.refuse("ada")
+    theatre.watcher.wish([], [theatre.track("ada")], Wish.PIN)
+    theatre.publish("grace")
+    assert theatre.shown == ["ada"] and all(name.startswith("slot ") for name in theatre.names)
+
+
 async def test_wishes_outlive_a_connection_and_not_those_whom_they_name() -> None:
     theatre = Theatre("ada", "grace", "edsger", video=1)
     theatre.pin("edsger")

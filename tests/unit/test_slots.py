@@ -106,6 +106,8 @@ class Walk(RuleBasedStateMachine):
     @precondition(lambda self: self.room.publications)
     @rule()
     def nothing_happens(self) -> None:
+        for _ in range(5):
+            self.world.speak()  # until the last voice has ended
         before = [self.world.connection(member.user_id).playing.copy() for member in self.watchers()]
         for member in self.watchers():
             member.receive_offer(f"peer {self.world.connection(member.user_id).peer}\ntake", {})
