@@ -79,24 +79,49 @@ FEEDBACK: Mapping[Kind, tuple[str, ...]] = {
     Kind.AUDIO: (),
     Kind.VIDEO: ("nack", "nack pli", "ccm fir"),
 }
-# The feedback that goes with Extension.TRANSPORT_CC: from us to peers that send, never the other way.
+# The feedback that goes with Extension.TRANSPORT_CC: from us to peers that send, never the other way.  A peer
+# that only receives keeps both in its sections: Chromium offers later ones with what earlier ones agreed on.
 TRANSPORT_CC_FEEDBACK = "transport-cc"
 
 EXTENSION_URIS: Mapping[Extension, str] = {
     Extension.MID: "urn:ietf:params:rtp-hdrext:sdes:mid",
     Extension.AUDIO_LEVEL: "urn:ietf:params:rtp-hdrext:ssrc-audio-level",
     Extension.VIDEO_ORIENTATION: "urn:3gpp:video-orientation",
+    Extension.PLAYOUT_DELAY: "http://www.webrtc.org/experiments/rtp-hdrext/playout-delay",
+    Extension.ABS_CAPTURE_TIME: "http://www.webrtc.org/experiments/rtp-hdrext/abs-capture-time",
+    Extension.DEPENDENCY_DESCRIPTOR: (
+        "https://aomediacodec.github.io/av1-rtp-spec/#dependency-descriptor-rtp-header-extension"
+    ),
+    Extension.ABS_SEND_TIME: "http://www.webrtc.org/experiments/rtp-hdrext/abs-send-time",
     Extension.TRANSPORT_CC: "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01",
+    Extension.RID: "urn:ietf:params:rtp-hdrext:sdes:rtp-stream-id",
+    Extension.REPAIRED_RID: "urn:ietf:params:rtp-hdrext:sdes:repaired-rtp-stream-id",
 }
 
+# What a section of ours offers, the most needed first: a peer may have left few ids.  Of what a peer offers
+# we take all that we know, whatever the kind of the section.
 EXTENSIONS: Mapping[Kind, tuple[Extension, ...]] = {
-    Kind.AUDIO: (Extension.MID, Extension.AUDIO_LEVEL, Extension.TRANSPORT_CC),
-    Kind.VIDEO: (Extension.MID, Extension.VIDEO_ORIENTATION, Extension.TRANSPORT_CC),
+    Kind.AUDIO: (
+        Extension.MID,
+        Extension.AUDIO_LEVEL,
+        Extension.TRANSPORT_CC,
+        Extension.ABS_SEND_TIME,
+        Extension.ABS_CAPTURE_TIME,
+    ),
+    Kind.VIDEO: (
+        Extension.MID,
+        Extension.TRANSPORT_CC,
+        Extension.RID,
+        Extension.REPAIRED_RID,
+        Extension.VIDEO_ORIENTATION,
+        Extension.PLAYOUT_DELAY,
+        Extension.DEPENDENCY_DESCRIPTOR,
+        Extension.ABS_SEND_TIME,
+        Extension.ABS_CAPTURE_TIME,
+    ),
 }
 
-_EXTENSION_OF = {
-    kind: {EXTENSION_URIS[extension]: extension for extension in EXTENSIONS[kind]} for kind in Kind
-}
+_EXTENSION_OF = {uri: extension for extension, uri in EXTENSION_URIS.items()}
 _CODEC_ID = {codec: codec_id for codec_id, codec in enumerate(CODECS)}
 _OPUS = next(codec_id for codec_id, codec in enumerate(CODECS) if codec.name == "opus")
 _FORMATS = {(codec.kind, codec.rtpmap): codec.format for codec in CODECS}
@@ -131,9 +156,9 @@ _H264_PATTERNS: tuple[tuple[int, str, H264Profile], ...] = (
 _PROFILE_LEVEL_ID = re.compile(r"[0-9A-Fa-f]{6}")
 
 
-def extension_of(kind: Kind, uri: str) -> Extension | None:
-    """Return the extension with this URI that we use in sections of this kind."""
-    return _EXTENSION_OF[kind].get(uri)
+def extension_of(uri: str) -> Extension | None:
+    """Return the extension with this URI, None for one that we do not know."""
+    return _EXTENSION_OF.get(uri)
 
 
 def find_codec(kind: Kind, rtpmap: RtpMap, fmtp: str) -> int | None:

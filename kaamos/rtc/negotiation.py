@@ -85,6 +85,7 @@ class Negotiator:
         self._known: dict[str, Section] = {}  # every mid of audio or video there ever was
         self._ssrcs: set[int] = set()
         self._is_answering = False
+        self._is_mixed_offered = False  # by the peer, for the whole session (RFC 8285 section 6)
         self._outstanding: tuple[_Said, ...] | None = None
 
     # What the peer offers
@@ -117,11 +118,12 @@ class Negotiator:
         self.remote = heard.remote
         self._sections = sections
         self._known.update(known)
+        self._is_mixed_offered = description.session.has("extmap-allow-mixed")
         for section, (peer, extensions) in zip(sections, heard.sections, strict=True):
             if extensions is None:
                 section.reject(peer)
                 continue
-            section.take(peer, extensions)
+            section.take(peer, extensions, allows_mixed=self._is_mixed_offered)
             section.peer_sends = peer.direction.sends
             if peer.direction.receives:
                 self._make_receivable(section)
@@ -135,7 +137,7 @@ class Negotiator:
             raise LocalProtocolError("there is no offer to answer")
         setup = Setup.ACTIVE if self.remote is not None and self.remote.is_dtls_client else Setup.PASSIVE
         said = tuple(map(_say, self._sections))
-        answer = self._write(said, setup)
+        answer = self._write(said, setup, allows_mixed=self._is_mixed_offered)
         for view in said:
             _settle(view)
         self._is_answering = False
@@ -170,7 +172,7 @@ class Negotiator:
         for section in self._added:
             self._propose(section)
         said = tuple(map(_say, [*self._sections, *self._added]))
-        offer = self._write(said, Setup.ACTPASS)
+        offer = self._write(said, Setup.ACTPASS, allows_mixed=True)
         self._outstanding = said
         return offer
 
@@ -192,11 +194,12 @@ class Negotiator:
 
         self._numbering = heard.numbering
         self.remote = heard.remote
+        allows_mixed = description.session.has("extmap-allow-mixed")
         for view, (peer, extensions) in zip(self._outstanding, heard.sections, strict=True):
             if extensions is None:
                 view.section.reject(peer)
             else:
-                view.section.take(peer, extensions)
+                view.section.take(peer, extensions, allows_mixed=allows_mixed)
                 _settle(view, peer.direction)
         self._sections = [view.section for view in self._outstanding]
         self._added = [section for section in self._added if section not in self._sections]
@@ -393,13 +396,15 @@ class Negotiator:
         section.propose(codecs, self._numbering.propose_extensions(section.kind))
         self._make_receivable(section)
 
-    def _write(self, said: Sequence[_Said], setup: Setup) -> str:
+    def _write(self, said: Sequence[_Said], setup: Setup, *, allows_mixed: bool) -> str:
         """Return a description with these sections."""
         self._version += 1
         origin = f"o=- {self._session_id} {self._version} IN IP4 127.0.0.1"  # RFC 9429 section 5.2.1
         session = Draft("v=0", origin, "s=-", "t=0 0")
         bundled = [view.section.mid or "" for view in said if view.direction is not None]
         session.add("group", " ".join(["BUNDLE", *bundled]))
+        if allows_mixed:
+            session.add("extmap-allow-mixed")
         session.add("msid-semantic", "WMS *")
         address = self._local.default_address
         drafts = [session]

@@ -135,11 +135,12 @@ class Numbering:
         return tuple(replace(codec, rtx=self._propose_rtx(codec.payload_type)) for codec in proposed)
 
     def propose_extensions(self, kind: Kind) -> dict[Extension, int]:
-        """Return every extension of this kind for a new section of ours, in which only we send."""
+        """Return every extension of this kind for a new section of ours; without those that find no id.
+
+        Also those that only a publisher sends: a browser may start to send in a section that we made.
+        """
         proposed: dict[Extension, int] = {}
         for extension in EXTENSIONS[kind]:
-            if extension is Extension.TRANSPORT_CC:
-                continue  # read from those who send, not sent
             number = self._extensions.get(extension) or self._propose_extension_id(extension)
             if number is not None:
                 proposed[extension] = number

@@ -32,6 +32,7 @@ from kaamos.rtc.capabilities import (
 )
 from kaamos.rtc.numbering import NumberedCodec
 from kaamos.rtc.sdp import Direction, Draft, Media, SdpError, format_parameters
+from kaamos.rtc.simulcast import Rid, read_rids, write_rids
 
 Mid = NewType("Mid", str)
 
@@ -99,13 +100,14 @@ class PeerSection:
     codecs: tuple[NumberedCodec, ...]
     spare_codecs: tuple[NumberedCodec, ...]  # a codec once more, under a further payload type
     foreign_payload_types: Mapping[int, int | None]  # with the one it repeats, for RTX
-    transport_cc: frozenset[int]  # payload types with that feedback; empty where the peer does not send
+    transport_cc: frozenset[int]  # payload types with that feedback
     extensions: Mapping[Extension, tuple[int, Direction]]  # id 1..14, direction as the peer means it
     foreign_extension_ids: frozenset[int]
     ssrcs: tuple[int, ...]  # of media
     rtx_ssrcs: Mapping[int, int]  # SSRC of repeats -> SSRC of media
     msid: tuple[str, str] | None
     sctp: SctpParameters | None = None  # of data channels
+    rids: tuple[Rid, ...] = ()  # of simulcast, if the peer sends
 
     @property
     def is_shared(self) -> bool:
@@ -134,13 +136,16 @@ def read_section(media: Media, session_direction: Direction | None) -> PeerSecti
     extensions: dict[Extension, tuple[int, Direction]] = {}
     foreign_ids = set()
     for extmap in media.extmaps:
-        extension = extension_of(kind, extmap.uri)
+        extension = extension_of(extmap.uri)
         if extension is None or extmap.id > 14 or extension in extensions:
             foreign_ids.add(extmap.id)
         else:
             extensions[extension] = (extmap.id, extmap.direction)
     direction = media.direction or session_direction or Direction.SENDRECV
     ssrcs, rtx_ssrcs = _read_ssrcs(media)
+    rids: tuple[Rid, ...] = ()
+    if kind is Kind.VIDEO and direction.sends:
+        rids = read_rids(media, {codec.payload_type for codec in codecs})
     return PeerSection(
         media=media,
         mid=media.mid,
@@ -149,12 +154,13 @@ def read_section(media: Media, session_direction: Direction | None) -> PeerSecti
         codecs=codecs,
         spare_codecs=spare,
         foreign_payload_types=foreign,
-        transport_cc=_read_transport_cc(media) if direction.sends else frozenset(),
+        transport_cc=_read_transport_cc(media),
         extensions=extensions,
         foreign_extension_ids=frozenset(foreign_ids),
         ssrcs=ssrcs,
         rtx_ssrcs=rtx_ssrcs,
         msid=media.msid,
+        rids=rids,
     )
 
 
@@ -245,7 +251,10 @@ class Section:
         "_codecs",
         "_extensions",
         "_formats",
+        "_is_mixed_here",
+        "_rids",
         "_transport_cc",
+        "allows_mixed",
         "codec_ids",
         "has_rcvr_rtt",
         "has_rsize",
@@ -288,6 +297,9 @@ class Section:
         self.sctp: SctpParameters | None = None  # the peer's, while data channels are wanted
         self.has_rsize = True
         self.has_rcvr_rtt = True
+        self.allows_mixed = False  # two-byte header extensions beside one-byte ones (RFC 8285 section 6)
+        self._is_mixed_here = False  # the peer said so in this section, not for the session
+        self._rids: tuple[Rid, ...] = ()
         self._formats: tuple[str, ...] = ()  # as the peer listed them, to refuse the section with
         # What it may carry, by capabilities.decodable_as; all that we offer until answered.
         self.codec_ids: frozenset[int] = frozenset()
@@ -299,13 +311,19 @@ class Section:
         """Set what a section of ours offers."""
         self._keep_codecs(codecs)
         self._extensions = {ext: (number, Direction.SENDRECV) for ext, number in extensions.items()}
+        self._transport_cc = frozenset(codec.payload_type for codec in codecs)
+        if Extension.TRANSPORT_CC not in extensions:
+            self._transport_cc = frozenset()
 
     def _keep_codecs(self, codecs: tuple[NumberedCodec, ...]) -> None:
         self._codecs = codecs
         self.codec_ids = frozenset(decodable_as(codec.codec_id) for codec in codecs)
 
-    def take(self, peer: PeerSection, extensions: frozenset[Extension]) -> None:
-        """Take over what the peer says of a section we both use; ``extensions`` are those it may use."""
+    def take(self, peer: PeerSection, extensions: frozenset[Extension], *, allows_mixed: bool) -> None:
+        """Take over what the peer says of a section we both use; ``extensions`` are those it may use.
+
+        ``allows_mixed``: the peer's session part has ``a=extmap-allow-mixed``.
+        """
         self.is_rejected = False
         self.protocol = peer.media.protocol
         self.has_rsize = peer.media.has("rtcp-rsize")
@@ -315,13 +333,26 @@ class Section:
         self.sctp = peer.sctp
         self.has_rcvr_rtt = _has_rcvr_rtt(peer.media)
         self._keep_codecs(peer.codecs)
+        self._rids = peer.rids
+        self._is_mixed_here = peer.media.has("extmap-allow-mixed")
+        self.allows_mixed = allows_mixed or self._is_mixed_here
         self._extensions = {ext: item for ext, item in peer.extensions.items() if ext in extensions}
         self._transport_cc = peer.transport_cc.intersection(codec.payload_type for codec in peer.codecs)
+        self._drop_send_times(peer.direction)
+
+    def _drop_send_times(self, peer_direction: Direction) -> None:
+        """Leave out what numbers or dates the packets at the moment they are sent, where that is of no use.
+
+        Towards a subscriber without RTX a repeat is the stored ciphertext, in which nothing can change.
+        """
         # The extension and the feedback are worth nothing without each other.
         _, way = self._extensions.get(Extension.TRANSPORT_CC, (0, Direction.INACTIVE))
-        if not self._transport_cc or not way.sends:
+        is_frozen = self.kind is Kind.VIDEO and peer_direction.receives and not self.has_rtx
+        if not self._transport_cc or not way.sends or (is_frozen and not peer_direction.sends):
             self._extensions.pop(Extension.TRANSPORT_CC, None)
             self._transport_cc = frozenset()
+        if is_frozen:
+            self._extensions.pop(Extension.ABS_SEND_TIME, None)
 
     def reject(self, peer: PeerSection) -> None:
         """Nothing flows here any more, and nothing plays."""
@@ -340,6 +371,7 @@ class Section:
     def offered_part(self, peer: PeerSection) -> PeerSection:
         """Return an answered section without what we had not offered there."""
         offered = {codec.codec_id: codec for codec in self._codecs}
+        rids = {rid.id for rid in self._rids}
         return replace(
             peer,
             codecs=tuple(
@@ -348,6 +380,7 @@ class Section:
                 if codec.codec_id in offered
             ),
             transport_cc=peer.transport_cc if self._transport_cc else frozenset(),
+            rids=tuple(rid for rid in peer.rids if rid.id in rids),
         )
 
     @property
@@ -393,6 +426,7 @@ class Section:
                 codec.rtx: codec.payload_type for codec in self._codecs if codec.rtx is not None
             },
             rtx_ssrcs=self.rtx_ssrcs if self.has_rtx else {},
+            rids=tuple(rid.id for rid in self._rids),
         )
         return UpSection(self.mid, self.kind, config, self.msid)
 
@@ -400,8 +434,11 @@ class Section:
         """The section as one the peer can receive in, None where it cannot."""
         if self.mid is None or self.kind is None or self.ssrc is None or not self.peer_receives:
             return None
-        extensions = {ext: number for ext, (number, way) in self._extensions.items() if way.receives}
-        extensions.pop(Extension.TRANSPORT_CC, None)  # we number nothing that we send
+        extensions = {
+            ext: number
+            for ext, (number, way) in self._extensions.items()
+            if way.receives and ext <= Extension.ABS_SEND_TIME  # the others are for those who send to us
+        }
         config = DownTrackConfig(
             mid=self.mid,
             kind=self.kind,
@@ -412,6 +449,7 @@ class Section:
             cname=cname,
             rtx_payload_types={codec.codec_id: codec.rtx for codec in self._codecs if codec.rtx is not None},
             rtx_ssrc=(self.rtx_ssrc or 0) if self.has_rtx else 0,
+            allows_two_byte=self.allows_mixed,
         )
         playing = self.playing or (None, None)
         return DownSection(self.mid, self.kind, config, *playing)
@@ -429,6 +467,8 @@ class Section:
         for extension, (number, way) in self._extensions.items():
             suffix = "" if way is Direction.SENDRECV else f"/{way.reversed}"
             media.add("extmap", f"{number}{suffix} {EXTENSION_URIS[extension]}")
+        if self._is_mixed_here:
+            media.add("extmap-allow-mixed")
         media.add(direction)
         if direction.sends and playing is not None:
             media.add("msid", playing.msid)
@@ -445,6 +485,8 @@ class Section:
                 media.add("ssrc-group", f"FID {self.ssrc} {self.rtx_ssrc}")
             for ssrc in ssrcs:
                 media.add("ssrc", f"{ssrc} cname:{cname}")
+        if direction.receives:
+            write_rids(media, self._rids)
         return media
 
     def _write_codec(self, media: Draft, codec: NumberedCodec) -> None:

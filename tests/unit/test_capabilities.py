@@ -151,9 +151,9 @@ def test_opus_and_vp8_are_answered_in_our_words() -> None:
     assert capabilities.answer_fmtp(1, "max-fs=12288;max-fr=60") == ""
 
 
-def test_extensions_belong_to_their_kind() -> None:
-    level, orientation = "urn:ietf:params:rtp-hdrext:ssrc-audio-level", "urn:3gpp:video-orientation"
-    assert capabilities.extension_of(Kind.AUDIO, level) is Extension.AUDIO_LEVEL
-    assert capabilities.extension_of(Kind.VIDEO, level) is None
-    assert capabilities.extension_of(Kind.VIDEO, orientation) is Extension.VIDEO_ORIENTATION
-    assert capabilities.extension_of(Kind.AUDIO, "urn:x") is None
+def test_every_extension_is_known_by_its_uri_and_offered_somewhere() -> None:
+    assert {capabilities.extension_of(uri) for uri in capabilities.EXTENSION_URIS.values()} == set(Extension)
+    assert capabilities.extension_of("urn:x") is None
+    offered = {extension for extensions in capabilities.EXTENSIONS.values() for extension in extensions}
+    assert offered == set(Extension)
+    assert all(extensions[0] is Extension.MID for extensions in capabilities.EXTENSIONS.values())

@@ -7,9 +7,11 @@ from aiortc import RTCConfiguration, RTCPeerConnection, RTCRtpSender, RTCSession
 from aiortc.mediastreams import AudioStreamTrack, VideoStreamTrack
 
 from kaamos.errors import ErrorCode, LocalProtocolError, RemoteProtocolError
-from kaamos.media.description import Kind
+from kaamos.media.description import Extension, Kind
+from kaamos.rtc.capabilities import EXTENSION_URIS, EXTENSIONS
 from kaamos.rtc.negotiation import Mid, Negotiator
 from kaamos.rtc.sdp import Description, Direction, Setup
+from tests.support import sdp_peer
 from tests.support.negotiation import (
     LOCAL,
     answer_to,
@@ -65,10 +67,11 @@ def test_a_new_section_offers_every_codec_under_unused_numbers() -> None:
     assert [section.fmtps[payload_type] for payload_type in repeats] == [f"apt={number}" for number in codecs]
     assert (types[:5], codecs[13], types[-2:]) == ((96, 97, 102, 103, 104), 98, (45, 46))
     assert len(set(types)) == len(types) and not set(types) & {111, 63, 118, 119}
-    assert {(e.id, e.uri.rpartition(":")[2]) for e in section.extmaps} == {
-        (4, "mid"),
-        (13, "video-orientation"),
-    }
+    found = {extmap.uri: extmap.id for extmap in section.extmaps}
+    assert found.keys() == {EXTENSION_URIS[extension] for extension in EXTENSIONS[Kind.VIDEO]}
+    assert len(set(found.values())) == len(found)
+    known = {uri: number for uris in sdp_peer.EXTENSIONS.values() for number, uri in uris.items()}
+    assert {uri: number for uri, number in found.items() if uri in known}.items() <= known.items()
 
 
 def test_codecs_of_rfc_3551_are_offered_under_their_own_numbers() -> None:
@@ -92,10 +95,20 @@ def test_an_extension_the_peer_does_not_know_gets_a_free_id() -> None:
     server, _ = answer_to(recorded("firefox-plain"))
     server.add_section(Kind.VIDEO)
     section = Description.parse(server.create_offer()).media[3]
-    assert [(e.id, e.uri) for e in section.extmaps] == [
-        (3, "urn:ietf:params:rtp-hdrext:sdes:mid"),
-        (8, "urn:3gpp:video-orientation"),
-    ]
+    found = [(e.id, e.uri) for e in section.extmaps]
+    assert found[0] == (3, "urn:ietf:params:rtp-hdrext:sdes:mid")
+    assert (10, "urn:3gpp:video-orientation") in found  # Firefox uses 1 to 7, our rids take 8 and 9
+
+
+def test_where_ids_are_short_the_most_needed_extensions_get_them() -> None:
+    taken = "".join(f"a=extmap:{number} urn:x\r\n" for number in (9, 12))
+    server, _ = answer_to(recorded("chromium-plain").replace("a=extmap:10 ", f"{taken}a=extmap:10 "))
+    server.add_section(Kind.VIDEO)
+    offered = {extmap.uri for extmap in Description.parse(server.create_offer()).media[3].extmaps}
+    missing = {Extension.DEPENDENCY_DESCRIPTOR, Extension.ABS_CAPTURE_TIME}
+    assert offered == {
+        EXTENSION_URIS[extension] for extension in EXTENSIONS[Kind.VIDEO] if extension not in missing
+    }
 
 
 def test_a_stopped_section_turns_inactive_and_is_used_again() -> None:
@@ -298,12 +311,15 @@ def test_a_number_that_the_peer_takes_meanwhile_is_not_offered_again() -> None:
     server, peer = established(("audio", "sendrecv"))
     server.play(server.add_section(Kind.VIDEO), "ada", "TR_1")
     first = Description.parse(server.create_offer()).media[1]
-    assert 118 in first.payload_types and 2 in {extmap.id for extmap in first.extmaps}
+    assert 118 in first.payload_types and f"2 {EXTENSION_URIS[Extension.RID]}" in first.all("extmap")
     server.withdraw_offer()
-    peer.add("video", "sendonly")  # 118 is red there, and extension 2 abs-send-time
+    peer.add("video", "sendonly")  # 118 is red there, extension 2 abs-send-time and 10 the rid
     client_offers(server, peer)
     second = Description.parse(server.create_offer()).media[2]
-    assert 118 not in second.payload_types and 2 not in {extmap.id for extmap in second.extmaps}
+    assert 118 not in second.payload_types
+    found = second.all("extmap")
+    assert f"2 {EXTENSION_URIS[Extension.ABS_SEND_TIME]}" in found
+    assert f"10 {EXTENSION_URIS[Extension.RID]}" in found
 
 
 def test_the_peer_may_not_take_a_mid_of_ours() -> None:

@@ -5,6 +5,7 @@ import re
 import pytest
 
 from kaamos.media.description import Extension, Kind
+from kaamos.rtc.capabilities import EXTENSION_URIS
 from kaamos.rtc.negotiation import Mid
 from kaamos.rtc.sdp import Description
 from tests.support.negotiation import (
@@ -279,9 +280,28 @@ def test_chromium_gets_feedback_on_all_that_it_sends() -> None:
 
 
 @pytest.mark.parametrize("name", ["chromium-recvonly", "firefox-recvonly"])
-def test_who_only_receives_is_not_offered_feedback(name: str) -> None:
-    _, answer = answer_to(recorded(name))
-    assert "transport-cc" not in answer.write() and TRANSPORT_CC not in answer.write()
+def test_who_only_receives_keeps_the_feedback_for_when_it_sends(name: str) -> None:
+    server, answer = answer_to(recorded(name))
+    for media in answer.media:
+        (way,) = (extmap.direction for extmap in media.extmaps if extmap.uri == TRANSPORT_CC)
+        assert way.receives and "transport-cc" in media.feedback[media.payload_types[0]]
+    for down in server.down_sections.values():
+        assert Extension.TRANSPORT_CC not in down.config.extensions  # we number nothing that we send
+
+
+@pytest.mark.parametrize(
+    ("direction", "has_feedback"),
+    [("recvonly", False), ("inactive", True), ("sendrecv", True), ("sendonly", True)],
+)
+def test_a_subscriber_without_repeats_gets_nothing_that_changes_a_packet(
+    direction: str, has_feedback: bool
+) -> None:
+    _, peer = established()
+    peer.add("video", direction)
+    _, answer = answer_to(_without_rtx(peer.offer()))
+    uris = {extmap.uri for extmap in answer.media[0].extmaps}
+    assert (TRANSPORT_CC in uris) is has_feedback is ("transport-cc" in answer.media[0].feedback[96])
+    assert (EXTENSION_URIS[Extension.ABS_SEND_TIME] in uris) is (direction in ("sendonly", "inactive"))
 
 
 @pytest.mark.parametrize(
@@ -315,20 +335,20 @@ def test_feedback_may_be_offered_for_all_payload_types_at_once() -> None:
     assert answer.media[0].feedback == {number: {"transport-cc"} for number in (111, 0, 8)}
 
 
-def test_feedback_follows_the_direction_and_our_offers_repeat_it() -> None:
+def test_feedback_stays_whatever_the_direction_and_our_offers_repeat_it() -> None:
     server, peer = established(("video", "sendrecv"))
     server.play(Mid("0"), "ada", "TR_1")
     server.play(server.add_section(Kind.VIDEO), "bob", "TR_2")
     both, ours = Description.parse(server.create_offer()).media
-    assert "transport-cc" in both.feedback[96] and "transport-cc" not in ours.feedback[96]
+    assert "transport-cc" in both.feedback[96] and "transport-cc" in ours.feedback[96]
     server.withdraw_offer()
     server_offers(server, peer)
     assert server.up_sections[Mid("0")].config.transport_cc
-    for direction, is_used in (("recvonly", False), ("sendrecv", True)):
+    for direction in ("recvonly", "sendrecv"):
         peer.transceivers[0].direction = direction
         client_offers(server, peer)
         again = Description.parse(server.create_offer()).media[0]
-        assert ("transport-cc" in again.feedback[96]) is is_used
+        assert "transport-cc" in again.feedback[96]
         server.withdraw_offer()
 
 

@@ -16,7 +16,7 @@ from kaamos.errors import ErrorCode, RemoteProtocolError
 from kaamos.media.description import Kind
 from kaamos.rtc.negotiation import Mid
 from tests.support.negotiation import negotiator
-from tests.support.sdp_peer import DIRECTIONS, SdpPeer, Transceiver, receives, sends
+from tests.support.sdp_peer import DIRECTIONS, RIDS, SdpPeer, Transceiver, receives, sends
 
 MAX_TRANSCEIVERS = 12
 
@@ -39,9 +39,9 @@ class Negotiation(RuleBasedStateMachine):
     # What the peer does
 
     @precondition(lambda self: len(self.peer.transceivers) < MAX_TRANSCEIVERS)
-    @rule(kind=kinds, direction=directions)
-    def peer_adds(self, kind: Kind, direction: str) -> None:
-        self.peer.add(kind.value, direction)
+    @rule(kind=kinds, direction=directions, is_simulcast=st.booleans())
+    def peer_adds(self, kind: Kind, direction: str, is_simulcast: bool) -> None:
+        self.peer.add(kind.value, direction, rids=RIDS if is_simulcast and kind is Kind.VIDEO else ())
 
     @precondition(lambda self: self.peer.transceivers)
     @rule(pick=picks, direction=directions)
@@ -162,6 +162,10 @@ class Negotiation(RuleBasedStateMachine):
         assert all(self.server.is_sendable(mid) for mid in playing)
         assert set(self.server.up_sections) == {mid for mid, line in lines.items() if line.sends_now}
         assert set(self.server.up_sections) == {mid for mid, line in lines.items() if sends(line.direction)}
+        assert all(up.config.rids == lines[mid].rids for mid, up in self.server.up_sections.items())
+        assert all(
+            down.config.allows_two_byte for mid, down in self.server.down_sections.items() if mid in lines
+        )
         # Said, not wanted: an offer of ours that sends nothing leaves no word for it in the answer.
         assert {mid for mid, line in lines.items() if receives(line.said)} <= set(self.server.down_sections)
 
