@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from typing import TYPE_CHECKING
-from urllib.parse import quote
 
 from kaamos.errors import ErrorCode, RemoteProtocolError
 from kaamos.events import SlotsChanged, TrackUnsupported
@@ -26,14 +25,6 @@ MAX_WISHES = 1000
 
 # Those who spoke last are looked at first when a slot falls free, but not everybody who ever spoke.
 MAX_RECENT = 32
-
-# Characters of an SDP token (RFC 8866 section 9) that quote() would escape; it never escapes "_.-~".
-_TOKEN_CHARACTERS = "!#$&'*+^`{|}"
-
-
-def stream_id_of(user_id: str) -> str:
-    """Return ``user_id`` as the first half of an ``a=msid`` line, percent-encoded where it is no token."""
-    return quote(user_id, safe=_TOKEN_CHARACTERS)
 
 
 class Reception:
@@ -242,7 +233,7 @@ class Reception:
         connection, kind = self._connection, publication.kind
         assert connection is not None
         is_shared = self._is_crowded(kind)
-        msid = stream_id_of(publication.publisher.user_id), publication.track_id
+        msid = publication.publisher.user_id, publication.track_id
         mid = connection.play(publication.uptrack, kind, publication.codecs, None if is_shared else msid)
         if mid is None:
             return False

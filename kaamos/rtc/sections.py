@@ -54,15 +54,12 @@ class Playing(NamedTuple):
 
     @property
     def msid(self) -> str:
-        """The value of ``a=msid``; what is no token character (RFC 8830 section 2) becomes ``%XX``.
-
-        ``%`` itself is one, so what its owner has encoded already stays as it is.
-        """
+        """The value of ``a=msid``; ``%`` and what is no token (RFC 8830 section 2) become ``%XX``."""
         return f"{_msid_part(self.stream_id)} {_msid_part(self.track_id)}"
 
 
 def _msid_part(text: str) -> str:
-    return quote(text, safe="!#$%&'*+^`{|}") or "-"
+    return quote(text, safe="!#$&'*+^`{|}") or "-"
 
 
 @dataclass(frozen=True, slots=True)

@@ -242,12 +242,22 @@ def test_an_answer_can_carry_media_at_once() -> None:
     assert server.is_sendable(mid) and not server.needs_offer
 
 
-def test_ids_that_would_break_the_text_are_escaped() -> None:
+@pytest.mark.parametrize(
+    ("user_id", "track_id", "msid"),
+    [
+        ("ada", "TR_1", "ada TR_1"),
+        ("ada@example.org", "TR_1", "ada%40example.org TR_1"),
+        ("Ада", "TR_1", "%D0%90%D0%B4%D0%B0 TR_1"),
+        ("a b%", "TR_1", "a%20b%25 TR_1"),
+        ("a\r\na=setup:active %20", "", "a%0D%0Aa%3Dsetup%3Aactive%20%2520 -"),
+    ],
+)
+def test_a_stream_id_is_the_user_id_where_sdp_allows_it(user_id: str, track_id: str, msid: str) -> None:
     server = negotiator()
     server.receive_offer(recorded("chromium-plain"))
-    server.play(Mid("1"), "a\r\na=setup:active %20", "")
+    server.play(Mid("1"), user_id, track_id)
     answer = Description.parse(server.create_answer())
-    assert answer.media[1].all("msid") == ["a%0D%0Aa%3Dsetup%3Aactive%20%20 -"]
+    assert answer.media[1].all("msid") == [msid]
 
 
 # Bad offers
