@@ -1,8 +1,8 @@
 """The codecs, feedback and header extensions that Kaamos accepts.
 
 A codec's place in :data:`CODECS` is its identity across all peers (``codec_id``): what a publisher sends
-as codec 1 goes to those subscribers whose section has a payload type for codec 1.  The order is the
-room's preference.
+as codec 1 goes to those subscribers whose section has a payload type for codec 1.  :func:`preference` is
+the room's order.
 """
 
 import re
@@ -32,13 +32,14 @@ class Codec:
     kind: Kind
     rtpmap: RtpMap
     format: PayloadFormat
-    profile: str | None = None  # H.264: an H264Profile; VP9: profile-id; AV1: profile; others: None
+    profile: str | None = None  # H.264: an H264Profile; VP9, H.265: profile-id; AV1: profile; others: None
     packetization_mode: int = 0  # H.264 only: 0 or 1 (RFC 6184 section 6.2)
 
     @property
     def name(self) -> str:
         """The encoding name as ``a=rtpmap`` usually spells it."""
-        return "opus" if self.rtpmap.encoding == "opus" else self.rtpmap.encoding.upper()
+        encoding = self.rtpmap.encoding
+        return encoding if encoding in ("opus", "red") else encoding.upper()
 
     @property
     def rtpmap_text(self) -> str:
@@ -58,12 +59,33 @@ def _codecs() -> Iterator[Codec]:
     yield Codec(Kind.VIDEO, RtpMap("av1", 90000, 1), PayloadFormat.AV1, "0")  # Main
     yield Codec(Kind.AUDIO, RtpMap("pcmu", 8000, 1), PayloadFormat.OPAQUE)
     yield Codec(Kind.AUDIO, RtpMap("pcma", 8000, 1), PayloadFormat.OPAQUE)
+    for profile_id in ("1", "2"):  # Main, Main 10
+        yield Codec(Kind.VIDEO, RtpMap("h265", 90000, 1), PayloadFormat.H265, profile_id)
+    yield Codec(Kind.AUDIO, RtpMap("red", 48000, 2), PayloadFormat.RED)  # Opus with its last frames once more
 
 
 CODECS: tuple[Codec, ...] = tuple(_codecs())
+OPUS = next(codec_id for codec_id, codec in enumerate(CODECS) if codec.rtpmap.encoding == "opus")
+RED = next(codec_id for codec_id, codec in enumerate(CODECS) if codec.format is PayloadFormat.RED)
 
+
+def decodable_as(codec_id: int) -> int:
+    """Return the codec that whoever gets this one has to know: Opus for RED, which goes out without it."""
+    return OPUS if codec_id == RED else codec_id
+
+
+def preference(codec_id: int) -> int:
+    """Return a codec's rank in the room, lowest first; codecs of one rank stay in the order a peer gives.
+
+    Whether Opus goes with redundancy is for its publisher to say, by which of the two it puts first.
+    """
+    return decodable_as(codec_id)
+
+
+# In the order of preference.
 CODEC_IDS: Mapping[Kind, tuple[int, ...]] = {
-    kind: tuple(codec_id for codec_id, codec in enumerate(CODECS) if codec.kind is kind) for kind in Kind
+    kind: tuple(sorted((id for id, codec in enumerate(CODECS) if codec.kind is kind), key=preference))
+    for kind in Kind
 }
 
 # What these payload types mean without an a=rtpmap (RFC 3551 section 6).
@@ -123,7 +145,6 @@ EXTENSIONS: Mapping[Kind, tuple[Extension, ...]] = {
 
 _EXTENSION_OF = {uri: extension for extension, uri in EXTENSION_URIS.items()}
 _CODEC_ID = {codec: codec_id for codec_id, codec in enumerate(CODECS)}
-_OPUS = next(codec_id for codec_id, codec in enumerate(CODECS) if codec.name == "opus")
 _FORMATS = {(codec.kind, codec.rtpmap): codec.format for codec in CODECS}
 _STATIC_PAYLOAD_TYPES = {
     (kind, rtpmap): payload_type
@@ -132,13 +153,24 @@ _STATIC_PAYLOAD_TYPES = {
 }
 
 # In-band FEC is inside the Opus payload, which we pass on; 10 ms is the shortest frame browsers send.
-_OPUS_FMTP = "minptime=10;useinbandfec=1"
+# What we send is what others publish, so it may be stereo; who wants that decoded says stereo=1 (RFC 7587).
+_OPUS_FMTP = "minptime=10;useinbandfec=1;sprop-stereo=1"
+
+# What makes a publisher encode otherwise than it would for a single listener: an answer asks for what the
+# offer said, as a peer of the same making would.  Values by RFC 7587 section 6.1; others are not repeated.
+_OPUS_WISHES: Mapping[str, re.Pattern[str]] = {
+    "stereo": re.compile("1"),
+    "usedtx": re.compile("1"),
+    "cbr": re.compile("1"),
+    "maxaveragebitrate": re.compile(r"[1-9][0-9]{3,5}", re.ASCII),
+}
 
 # What an answer repeats of the offer's format parameters.
 _REPEATED: Mapping[PayloadFormat, tuple[str, ...]] = {
     PayloadFormat.H264: ("level-asymmetry-allowed", "packetization-mode", "profile-level-id"),
     PayloadFormat.VP9: ("profile-id",),
     PayloadFormat.AV1: ("level-idx", "profile", "tier"),
+    PayloadFormat.H265: ("level-id", "profile-id", "tier-flag", "tx-mode"),
 }
 
 # profile_idc and a pattern over profile_iop, both as in RFC 6184 table 5; x: either bit.
@@ -170,11 +202,6 @@ def find_codec(kind: Kind, rtpmap: RtpMap, fmtp: str) -> int | None:
     return _CODEC_ID.get(Codec(kind, rtpmap, payload_format, profile, mode))
 
 
-def decodable_as(codec_id: int) -> int:
-    """Return the codec that whoever gets this one has to know: Opus for RED, which goes out without it."""
-    return _OPUS if CODECS[codec_id].format is PayloadFormat.RED else codec_id
-
-
 def static_payload_type(codec_id: int) -> int | None:
     """Return the payload type that RFC 3551 gives to a codec, None for a dynamic one."""
     codec = CODECS[codec_id]
@@ -195,8 +222,17 @@ def _profile_and_mode(payload_format: PayloadFormat, fmtp: str) -> tuple[str | N
             return format_parameters(fmtp).get("profile-id", "0"), 0
         case PayloadFormat.AV1:  # AV1 RTP specification, section 7.2.1: likewise
             return format_parameters(fmtp).get("profile", "0"), 0
+        case PayloadFormat.H265:
+            return _h265_profile(format_parameters(fmtp)), 0
         case _:
             return None, 0
+
+
+def _h265_profile(parameters: Mapping[str, str]) -> str | None:
+    """Return ``profile-id`` where the others say what browsers say (RFC 7798 section 7.1; defaults too)."""
+    is_main_tier = parameters.get("tier-flag", "0") == "0"
+    is_one_stream = parameters.get("tx-mode", "SRST").upper() == "SRST"
+    return parameters.get("profile-id", "1") if is_main_tier and is_one_stream else None
 
 
 def h264_profile(profile_level_id: str) -> H264Profile | None:
@@ -212,7 +248,7 @@ def h264_profile(profile_level_id: str) -> H264Profile | None:
 
 
 def offer_fmtp(codec_id: int) -> str:
-    """Return the format parameters with which we offer a codec, ``""`` for none."""
+    """Return the format parameters with which we offer a codec, ``""`` for none; RED: :func:`red_fmtp`."""
     codec = CODECS[codec_id]
     match codec.format:
         case PayloadFormat.H264:
@@ -224,18 +260,37 @@ def offer_fmtp(codec_id: int) -> str:
             return f"profile-id={codec.profile}"
         case PayloadFormat.AV1:
             return f"level-idx=5;profile={codec.profile};tier=0"  # level 3.1, what a missing one means
+        case PayloadFormat.H265:  # likewise
+            return f"level-id=93;profile-id={codec.profile};tier-flag=0;tx-mode=SRST"
         case _:
-            return _OPUS_FMTP if codec.name == "opus" else ""
+            return _OPUS_FMTP if codec_id == OPUS else ""
 
 
 def answer_fmtp(codec_id: int, fmtp: str) -> str:
     """Return the format parameters with which we accept a codec that a peer described with ``fmtp``.
 
-    H.264, VP9 and AV1 repeat the peer's own profile, level and mode: whatever it can receive we only pass
-    on, and a repeated line can never be a downgrade (RFC 6184 section 8.2.2).
+    H.264, H.265, VP9 and AV1 repeat the peer's own profile, level and mode: whatever it can receive we only
+    pass on, and a repeated line can never be a downgrade (RFC 6184 section 8.2.2).
     """
+    if codec_id == RED:
+        return fmtp
+    parameters = format_parameters(fmtp)
+    if codec_id == OPUS:
+        return ";".join([_OPUS_FMTP, *_opus_wishes(parameters)])
     names = _REPEATED.get(CODECS[codec_id].format)
     if names is None:
         return offer_fmtp(codec_id)
-    parameters = format_parameters(fmtp)
     return ";".join(f"{name}={parameters[name]}" for name in names if name in parameters)
+
+
+def _opus_wishes(parameters: Mapping[str, str]) -> Iterator[str]:
+    if parameters.get("sprop-stereo") == "1":  # a publisher that only sends says no stereo=1 of itself
+        parameters = {**parameters, "stereo": "1"}
+    for name, pattern in _OPUS_WISHES.items():
+        if pattern.fullmatch(parameters.get(name, "")):
+            yield f"{name}={parameters[name]}"
+
+
+def red_fmtp(opus: int) -> str:
+    """Return the format parameters of RED: an Opus frame, and one more (RFC 2198 section 5)."""
+    return f"{opus}/{opus}"

@@ -5,11 +5,20 @@ browsers refuse a number that changes its meaning.  The peer chooses where it sp
 introduces a codec or an extension we take a number that nobody has used.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from kaamos.media.description import Extension, Kind
-from kaamos.rtc.capabilities import CODEC_IDS, EXTENSIONS, FEEDBACK, offer_fmtp, static_payload_type
+from kaamos.rtc.capabilities import (
+    CODEC_IDS,
+    EXTENSIONS,
+    FEEDBACK,
+    OPUS,
+    RED,
+    offer_fmtp,
+    red_fmtp,
+    static_payload_type,
+)
 from kaamos.rtc.sdp import SdpError
 
 # The dynamic range first, then unassigned numbers below the ones that rtcp-mux takes (RFC 5761 section 4).
@@ -131,7 +140,7 @@ class Numbering:
             elif (number := self._propose_payload_type(codec_id)) is not None:
                 proposed.append(NumberedCodec(number, codec_id, offer_fmtp(codec_id), FEEDBACK[kind]))
         if kind is not Kind.VIDEO:
-            return tuple(proposed)
+            return tuple(_with_red(proposed))
         return tuple(replace(codec, rtx=self._propose_rtx(codec.payload_type)) for codec in proposed)
 
     def propose_extensions(self, kind: Kind) -> dict[Extension, int]:
@@ -185,3 +194,13 @@ class Numbering:
             if number is not None:
                 self._proposed_extension_ids[extension] = number
         return number
+
+
+def _with_red(codecs: Sequence[NumberedCodec]) -> Iterator[NumberedCodec]:
+    """Let RED name the payload type of Opus; without RED where it is known to name another one."""
+    fmtp = next((red_fmtp(codec.payload_type) for codec in codecs if codec.codec_id == OPUS), None)
+    for codec in codecs:
+        if codec.codec_id != RED:
+            yield codec
+        elif fmtp is not None and codec.fmtp in ("", fmtp):
+            yield replace(codec, fmtp=fmtp)

@@ -22,6 +22,8 @@ from kaamos.rtc.capabilities import (
     CODECS,
     EXTENSION_URIS,
     FEEDBACK,
+    OPUS,
+    RED,
     RTX,
     STATIC_RTPMAPS,
     TRANSPORT_CC_FEEDBACK,
@@ -29,6 +31,8 @@ from kaamos.rtc.capabilities import (
     decodable_as,
     extension_of,
     find_codec,
+    preference,
+    red_fmtp,
 )
 from kaamos.rtc.numbering import NumberedCodec
 from kaamos.rtc.sdp import Direction, Draft, Media, SdpError, format_parameters
@@ -186,9 +190,14 @@ def _read_codecs(
         if codec is not None and codec.rtx is None and rtx not in _MUXED_AWAY:
             found[codec.payload_type] = replace(codec, rtx=rtx)
             del foreign[rtx]
+    opus = next((codec.payload_type for codec in found.values() if codec.codec_id == OPUS), None)
+    for codec in list(found.values()):
+        if codec.codec_id == RED and (opus is None or codec.fmtp != red_fmtp(opus)):
+            foreign[codec.payload_type] = None  # it repeats something else than the Opus beside it
+            del found[codec.payload_type]
     best: dict[int, NumberedCodec] = {}
     spare = [codec for codec in found.values() if best.setdefault(codec.codec_id, codec) is not codec]
-    return tuple(best[codec_id] for codec_id in sorted(best)), tuple(spare), foreign
+    return tuple(best[codec_id] for codec_id in sorted(best, key=preference)), tuple(spare), foreign
 
 
 def _read_transport_cc(media: Media) -> frozenset[int]:

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 CODECS = {
     "audio": {
         111: ("opus/48000/2", "minptime=10;useinbandfec=1"),
-        63: ("red/48000/2", "111/111"),
         0: ("PCMU/8000", ""),
     },
     "video": {
@@ -22,6 +21,7 @@ CODECS = {
         45: ("AV1/90000", "level-idx=5;profile=0;tier=0"),
     },
 }
+RED = 63  # its fmtp names Opus, whatever number that has
 RTX = {97: 96, 99: 98, 103: 102, 46: 45}  # favourite -> the favourite it repeats; H264 in mode 0 has none
 TRANSPORT_CC = "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01"
 EXTENSIONS = {
@@ -76,6 +76,13 @@ def repeated(codec: tuple[str, str]) -> int | None:
     return int(codec[1].removeprefix("apt=")) if codec[0] == "rtx/90000" else None
 
 
+def is_red(codec: tuple[str, str], beside: dict[int, tuple[str, str]]) -> bool:
+    """It is RED of the Opus that is beside it."""
+    return codec[0] == "red/48000/2" and any(
+        codec[1] == f"{number}/{number}" for number, known in beside.items() if known == CODECS["audio"][111]
+    )
+
+
 @dataclass
 class ServerSection:
     """What the server wrote of one section."""
@@ -108,7 +115,12 @@ class ServerSection:
         fmtps = dict(value.split(" ", 1) for value in self.values("fmtp"))
         rtpmaps = dict(value.split(" ", 1) for value in self.values("rtpmap"))
         return {
-            int(pt): (rtpmaps[pt], fmtps.get(pt, ""), tuple(self._feedback(pt)))  # without transport-cc
+            # Without transport-cc, and without what the server says of itself.
+            int(pt): (
+                rtpmaps[pt],
+                fmtps.get(pt, "").removesuffix(";sprop-stereo=1"),
+                tuple(self._feedback(pt)),
+            )
             for pt in self.head[3:]
             if not self.is_rejected
         }
@@ -318,7 +330,7 @@ class SdpPeer:
         line.codecs = {pt: (name, f) for pt, (name, f, _) in section.codecs.items() if (name, f) in known}
         has_rtx = [CODECS["video"][favourite] for favourite in RTX.values()]
         for pt, (name, fmtp, _) in section.codecs.items():
-            if line.codecs.get(repeated((name, fmtp)) or -1) in has_rtx:
+            if line.codecs.get(repeated((name, fmtp)) or -1) in has_rtx or is_red((name, fmtp), line.codecs):
                 line.codecs[pt] = (name, fmtp)
         line.extensions = {number: uri for number, uri in section.extensions.items() if uri in uris}
         assert line.codecs
@@ -334,8 +346,14 @@ class SdpPeer:
             used = self._payload_types.values()
             number = next(n for n in [favourite, *range(127, 95, -1), *range(35, 64)] if n not in used)
             line.codecs[self._payload_types.setdefault(codec, number)] = codec
-        for favourite, media in RTX.items() if line.kind == "video" else ():
-            codec = ("rtx/90000", f"apt={self._payload_types[CODECS['video'][media]]}")
+        numbers = {
+            favourite: self._payload_types.get(CODECS["video"][media]) for favourite, media in RTX.items()
+        }
+        beside = {favourite: ("rtx/90000", f"apt={number}") for favourite, number in numbers.items()}
+        if line.kind == "audio":
+            opus = self._payload_types[CODECS["audio"][111]]
+            beside = {RED: ("red/48000/2", f"{opus}/{opus}")}
+        for favourite, codec in beside.items():
             used = self._payload_types.values()
             number = next(n for n in [favourite, *range(127, 95, -1), *range(35, 64)] if n not in used)
             line.codecs[self._payload_types.setdefault(codec, number)] = codec

@@ -14,8 +14,9 @@ def test_the_order_of_codecs_is_the_preference_of_the_room() -> None:
     assert [codec.rtpmap.encoding for codec in CODECS[:3]] == ["opus", "vp8", "h264"]
     assert len(set(CODECS)) == len(CODECS) <= 32  # what a slot's table of payload types holds
     names = {kind: [CODECS[codec_id].rtpmap_text for codec_id in CODEC_IDS[kind]] for kind in Kind}
-    assert names[Kind.AUDIO] == ["opus/48000/2", "PCMU/8000", "PCMA/8000"]
-    assert names[Kind.VIDEO] == ["VP8/90000", *["H264/90000"] * 12, *["VP9/90000"] * 2, "AV1/90000"]
+    assert names[Kind.AUDIO] == ["opus/48000/2", "red/48000/2", "PCMU/8000", "PCMA/8000"]
+    video = ["VP8", *["H264"] * 12, *["VP9"] * 2, "AV1", *["H265"] * 2]
+    assert names[Kind.VIDEO] == [f"{name}/90000" for name in video]
 
 
 @pytest.mark.parametrize("codec_id", range(len(CODECS)))
@@ -29,13 +30,17 @@ def test_what_we_offer_is_what_we_find(codec_id: int) -> None:
     [
         (Kind.AUDIO, RtpMap("opus", 48000, 1)),
         (Kind.AUDIO, RtpMap("opus", 16000, 2)),
-        (Kind.AUDIO, RtpMap("red", 48000, 2)),
+        (Kind.AUDIO, RtpMap("red", 8000, 1)),
+        (Kind.AUDIO, RtpMap("telephone-event", 48000, 1)),
+        (Kind.AUDIO, RtpMap("cn", 8000, 1)),
+        (Kind.VIDEO, RtpMap("red", 90000, 1)),
+        (Kind.VIDEO, RtpMap("ulpfec", 90000, 1)),
+        (Kind.VIDEO, RtpMap("h265", 8000, 1)),
         (Kind.AUDIO, RtpMap("vp8", 90000, 1)),
         (Kind.VIDEO, RtpMap("opus", 48000, 2)),
         (Kind.AUDIO, RtpMap("pcmu", 16000, 1)),
         (Kind.AUDIO, RtpMap("g722", 8000, 1)),
         (Kind.VIDEO, RtpMap("pcma", 8000, 1)),
-        (Kind.VIDEO, RtpMap("h265", 90000, 1)),
         (Kind.VIDEO, RtpMap("rtx", 90000, 1)),
         (Kind.VIDEO, RtpMap("vp8", 8000, 1)),
     ],
@@ -146,9 +151,50 @@ def test_an_answer_repeats_the_level_of_the_peer_and_nothing_else() -> None:
     assert capabilities.answer_fmtp(codec_id, fmtp) == expected
 
 
-def test_opus_and_vp8_are_answered_in_our_words() -> None:
-    assert capabilities.answer_fmtp(0, "stereo=1;maxplaybackrate=48000") == "minptime=10;useinbandfec=1"
+def test_vp8_is_answered_in_our_words() -> None:
     assert capabilities.answer_fmtp(1, "max-fs=12288;max-fr=60") == ""
+
+
+@pytest.mark.parametrize(
+    ("offered", "wishes"),
+    [
+        ("", ""),
+        ("minptime=20;useinbandfec=0;maxplaybackrate=16000", ""),
+        ("maxplaybackrate=48000;stereo=1;useinbandfec=1", ";stereo=1"),  # Firefox
+        ("minptime=10;useinbandfec=1;stereo=1;usedtx=1", ";stereo=1;usedtx=1"),
+        ("sprop-stereo=1", ";stereo=1"),
+        ("stereo=0;usedtx=0;cbr=0", ""),
+        ("usedtx=1; cbr=1; maxaveragebitrate=128000", ";usedtx=1;cbr=1;maxaveragebitrate=128000"),
+        ("maxaveragebitrate=0128000", ""),
+        ("maxaveragebitrate=1e6", ""),
+        ("maxaveragebitrate=99999999;stereo=11", ""),
+    ],
+)
+def test_an_answer_asks_a_publisher_for_the_opus_that_it_speaks_of(offered: str, wishes: str) -> None:
+    assert capabilities.answer_fmtp(0, offered) == f"minptime=10;useinbandfec=1;sprop-stereo=1{wishes}"
+
+
+@pytest.mark.parametrize(
+    ("fmtp", "profile"),
+    [
+        ("", "1"),
+        ("level-id=180;profile-id=1;tier-flag=0;tx-mode=SRST", "1"),
+        ("profile-id=2;level-id=93", "2"),
+        ("profile-id=3", None),
+        ("tier-flag=1", None),
+        ("tx-mode=MRST", None),
+        ("profile-id=", None),
+    ],
+)
+def test_h265_is_told_by_its_profile(fmtp: str, profile: str | None) -> None:
+    codec_id = find_codec(Kind.VIDEO, RtpMap("h265", 90000, 1), fmtp)
+    if profile is None:
+        assert codec_id is None
+        return
+    assert codec_id is not None
+    assert (CODECS[codec_id].profile, CODECS[codec_id].format) == (profile, PayloadFormat.H265)
+    repeated = set(capabilities.answer_fmtp(codec_id, fmtp).split(";"))
+    assert repeated == set(fmtp.split(";"))
 
 
 def test_every_extension_is_known_by_its_uri_and_offered_somewhere() -> None:

@@ -71,7 +71,7 @@ def test_the_up_sections_are_what_the_peer_sends(path: Path) -> None:
 def test_the_answer_to_chromium_prefers_vp8_then_h264() -> None:
     _, answer = answer_to(recorded("chromium-plain"))
     audio, video, data = answer.media
-    assert audio.lines[0] == "m=audio 7882 UDP/TLS/RTP/SAVPF 111 0 8"
+    assert audio.lines[0] == "m=audio 7882 UDP/TLS/RTP/SAVPF 111 63 0 8"
     assert video.lines[0] == "m=video 7882 UDP/TLS/RTP/SAVPF " + " ".join(
         ["96 97", "108 109 114 115 102 103 104 107 116 117 39 40", "98 99 100 101", "45 46"]
     )
@@ -96,15 +96,15 @@ def test_a_static_payload_type_needs_no_rtpmap() -> None:
     offer = re.sub(r"a=rtpmap:[08] .*\r\n", "", recorded("chromium-plain"))
     server, answer = answer_to(offer)
     up = server.up_sections[Mid("0")]
-    assert [codec.payload_type for codec in up.config.codecs] == [111, 0, 8]
-    assert [codec.clock_rate for codec in up.config.codecs] == [48000, 8000, 8000]
-    assert answer.media[0].all("rtpmap") == ["111 opus/48000/2", "0 PCMU/8000", "8 PCMA/8000"]
+    assert [codec.payload_type for codec in up.config.codecs] == [111, 63, 0, 8]
+    assert [codec.clock_rate for codec in up.config.codecs] == [48000, 48000, 8000, 8000]
+    assert answer.media[0].all("rtpmap")[2:] == ["0 PCMU/8000", "8 PCMA/8000"]
 
 
 def test_a_static_payload_type_with_another_rtpmap_means_that() -> None:
     server, _ = answer_to(recorded("chromium-plain").replace("a=rtpmap:0 PCMU", "a=rtpmap:0 L8"))
     codecs = server.up_sections[Mid("0")].config.codecs
-    assert [codec.payload_type for codec in codecs] == [111, 8]
+    assert [codec.payload_type for codec in codecs] == [111, 63, 8]
 
 
 def test_chromium_maps_are_in_its_own_numbers() -> None:

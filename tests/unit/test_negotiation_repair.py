@@ -174,7 +174,7 @@ def test_a_section_of_ours_keeps_the_repeats_that_the_peer_accepts() -> None:
     mid = server.add_section(Kind.VIDEO)
     server.play(mid, "ada", "TR_1")
     offered = server.down_sections[mid].config
-    assert offered.rtx_ssrc != 0 and len(offered.rtx_payload_types) == 16
+    assert offered.rtx_ssrc != 0 and len(offered.rtx_payload_types) == 18
     server_offers(server, peer)
     config = server.down_sections[mid].config
     assert config.rtx_payload_types.items() <= offered.rtx_payload_types.items()
@@ -253,15 +253,15 @@ def test_repeats_listed_without_their_codec_keep_their_meaning() -> None:
 def test_codecs_come_before_repeats_where_numbers_are_short() -> None:
     _, peer = established()
     peer.add("audio", "sendrecv")
-    numbers = [number for number in (*range(96, 128), *range(35, 64)) if number not in (111, 63)][:-20]
+    numbers = [number for number in (*range(96, 128), *range(35, 64)) if number not in (111, 63)][:-22]
     formats = " ".join(map(str, numbers))
     maps = "".join(f"a=rtpmap:{number} x/8000\r\n" for number in numbers)
-    offer = peer.offer().replace("SAVPF 111 63", f"SAVPF 111 63 {formats}") + maps
+    offer = peer.offer().replace("SAVPF 111 0 63", f"SAVPF 111 0 63 {formats}") + maps
     server, _ = answer_to(offer)
     server.add_section(Kind.VIDEO)
     section = Description.parse(server.create_offer()).media[1]
     names = [section.rtpmaps[number].encoding for number in section.payload_types]
-    assert len(names) == 20 and names.count("rtx") == 4
+    assert len(names) == 22 and names.count("rtx") == 4
 
 
 # Transport-wide feedback
@@ -276,7 +276,7 @@ def test_chromium_gets_feedback_on_all_that_it_sends() -> None:
         assert f"3 {TRANSPORT_CC}" in media.all("extmap")
         with_feedback = {number for number, items in media.feedback.items() if "transport-cc" in items}
         types = {codec.payload_type for codec in up.codecs}
-        assert with_feedback == types - {0, 8}  # Chromium asks for none on G.711
+        assert with_feedback == types - {63, 0, 8}  # Chromium asks for none on others than Opus
 
 
 @pytest.mark.parametrize("name", ["chromium-recvonly", "firefox-recvonly"])
@@ -332,7 +332,7 @@ def test_feedback_may_be_offered_for_all_payload_types_at_once() -> None:
     offer = recorded("chromium-plain").replace("a=rtcp-fb:111 transport-cc", "a=rtcp-fb:* transport-cc")
     server, answer = answer_to(offer)
     assert server.up_sections[Mid("0")].config.transport_cc
-    assert answer.media[0].feedback == {number: {"transport-cc"} for number in (111, 0, 8)}
+    assert answer.media[0].feedback == {number: {"transport-cc"} for number in (111, 63, 0, 8)}
 
 
 def test_feedback_stays_whatever_the_direction_and_our_offers_repeat_it() -> None:
