@@ -6,6 +6,7 @@ from kaamos.errors import ErrorCode, RemoteProtocolError
 from kaamos.media.description import Kind
 from kaamos.rtc.negotiation import LocalTransport, Negotiator
 from kaamos.rtc.sdp import Description
+from kaamos.rtc.simulcast import MAX_RIDS
 
 _LOCAL = LocalTransport("server12", "p" * 24, "sha-256 " + ":".join(["AB"] * 32), (("192.0.2.1", 7882),))
 _FIRST_OFFER = (
@@ -21,7 +22,8 @@ _FIRST_OFFER = (
 
 def fuzz_one(data: bytes) -> None:
     # Invariant: any bytes, as a first offer, a later offer or an answer, are either taken, and then every
-    # text we write is sound SDP, or refused with INVALID_SDP, and then the state is as it was.
+    # text we write is sound SDP and rids and extension ids are within bounds, or refused with INVALID_SDP,
+    # and then the state is as it was.
     text = data.decode("utf-8", "surrogateescape")
     _as_first_offer(text)
     _as_later_description(text)
@@ -33,7 +35,12 @@ def _negotiator() -> Negotiator:
 
 
 def _state(server: Negotiator) -> tuple[object, ...]:
-    return dict(server.up_sections), dict(server.down_sections), server.remote, server.has_outstanding_offer
+    ups = dict(server.up_sections)
+    for up in ups.values():
+        rids = up.config.rids
+        assert len(set(rids)) == len(rids) <= MAX_RIDS and all(0 < len(rid) <= 16 for rid in rids)
+        assert all(0 < number <= 14 for number in up.config.extensions.values())
+    return ups, dict(server.down_sections), server.remote, server.has_outstanding_offer
 
 
 def _take(server: Negotiator, text: str, *, is_offer: bool) -> bool:

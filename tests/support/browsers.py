@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from playwright.async_api import Browser, Page, async_playwright
+from playwright.async_api import Browser, BrowserContext, Page, async_playwright
 
 from tests.support.required import program
 from tests.support.visitor import KEEP_SOCKETS, SMALL_CAMERA, Visitor
@@ -85,16 +85,25 @@ class Chromium:
         script: str | None = None,
     ) -> RoomPage:
         """Open a room's page as somebody; a ``script`` run before it takes the place of ``camera``."""
-        context = await self._browser.new_context(
-            # Without this permission Chromium gathers no candidates on loopback, whatever its flags say.
-            permissions=["camera", "microphone"],
-            viewport={"width": 1280, "height": 720},
-        )
+        context = await self._context()
         await context.add_init_script(script or SMALL_CAMERA % camera)
         await context.add_init_script(KEEP_SOCKETS)
         room_page = RoomPage(await context.new_page(), name)
         await room_page.page.goto(f"{url}?name={name}")
         return room_page
+
+    async def open(self, url: str) -> Page:
+        """Open any page, to run scripts in."""
+        page = await (await self._context()).new_page()
+        await page.goto(url)
+        return page
+
+    async def _context(self) -> BrowserContext:
+        return await self._browser.new_context(
+            # Without this permission Chromium gathers no candidates on loopback, whatever its flags say.
+            permissions=["camera", "microphone"],
+            viewport={"width": 1280, "height": 720},
+        )
 
 
 @contextlib.asynccontextmanager

@@ -7,7 +7,7 @@ import pytest
 
 from kaamos.errors import LocalProtocolError
 from kaamos.media.description import Extension, Kind
-from kaamos.rtc.capabilities import STATIC_RTPMAPS
+from kaamos.rtc.capabilities import CODECS, EXTENSION_URIS, STATIC_RTPMAPS
 from kaamos.rtc.negotiation import Mid, RemoteTransport
 from kaamos.rtc.sdp import Description, Direction, Setup
 from tests.support.negotiation import LOCAL, OFFERS, answer_to, negotiator, recorded, refused
@@ -66,6 +66,36 @@ def test_the_up_sections_are_what_the_peer_sends(path: Path) -> None:
         assert up.kind == media.media and up.config.mid == media.mid
         assert set(up.config.ssrcs) <= set(media.ssrcs)
         assert up.config.codecs
+
+
+SPOKEN = re.compile(
+    "(opus|red)/48000/2 |PCM[UA]/8000 |VP8/90000 |H264/90000 .*packetization-mode="
+    "|VP9/90000 (?!.*profile-id=[13])|AV1/90000 (?!.*profile=[12])",
+    re.IGNORECASE,
+)
+
+
+@pytest.mark.parametrize("path", OFFERS, ids=lambda path: path.stem)
+def test_all_that_we_know_of_a_recorded_offer_is_taken_under_its_own_numbers(path: Path) -> None:
+    offer = Description.parse(path.read_bytes().decode())
+    server, _ = answer_to(offer.write())
+    for media in offer.media:
+        if media.mid not in server.up_sections:
+            continue
+        up = server.up_sections[Mid(media.mid)].config
+        lines = [value.split(" ", 1) for value in media.all("rtpmap")]
+        spoken = {
+            int(pt): text for pt, text in lines if SPOKEN.match(f"{text} {media.fmtps.get(int(pt), '')}")
+        }
+        taken = {codec.payload_type: CODECS[codec.codec_id].rtpmap_text for codec in up.codecs}
+        assert {pt: text.lower() for pt, text in taken.items()} == {
+            pt: text.lower() for pt, text in spoken.items()
+        }
+        offered = {extmap.uri: extmap.id for extmap in media.extmaps if extmap.direction.sends}
+        known = {extension: offered[uri] for extension, uri in EXTENSION_URIS.items() if uri in offered}
+        if not any("transport-cc" in items for items in media.feedback.values()):
+            known.pop(Extension.TRANSPORT_CC, None)
+        assert up.extensions == known
 
 
 def test_the_answer_to_chromium_prefers_vp8_then_h264() -> None:
