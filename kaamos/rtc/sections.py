@@ -445,6 +445,10 @@ class Section:
             for ext, (number, way) in self._extensions.items()
             if way.receives and ext <= Extension.ABS_SEND_TIME  # the others are for those who send to us
         }
+        if not self.allows_mixed:
+            # The one of a key frame is longer than 16 bytes, and without it those that follow mean nothing:
+            # Chromium would throw them away.
+            extensions.pop(Extension.DEPENDENCY_DESCRIPTOR, None)
         config = DownTrackConfig(
             mid=self.mid,
             kind=self.kind,

@@ -233,6 +233,21 @@ def test_mixed_extensions_are_answered_where_they_were_offered(name: str) -> Non
     assert all(down.config.allows_two_byte is is_allowed for down in server.down_sections.values())
 
 
+@pytest.mark.parametrize("line", ["a=extmap-allow-mixed", "a=x"])
+def test_frame_dependencies_are_sent_on_only_where_the_long_ones_can_be(line: str) -> None:
+    offer = (
+        recorded("chromium-simulcast")
+        .replace("a=extmap-allow-mixed", line)
+        .replace("a=sendonly", "a=sendrecv")
+    )
+    server, _ = answer_to(offer)
+    for up in server.up_sections.values():
+        assert (Extension.DEPENDENCY_DESCRIPTOR in up.config.extensions) is bool(up.config.rids)
+        down = server.down_sections[up.mid].config
+        is_sent = bool(up.config.rids) and line != "a=x"
+        assert (Extension.DEPENDENCY_DESCRIPTOR in down.extensions) is is_sent
+
+
 def test_mixed_extensions_are_offered_and_used_once_they_are_answered() -> None:
     server, peer = established(("audio", "sendrecv"))
     mid = server.add_section(Kind.VIDEO)
