@@ -168,6 +168,8 @@ class SctpAssociation:
             self.close()
         messages, sctp.messages = sctp.messages, []
         for message in messages:
+            if not self.is_established:  # it ended, perhaps while an earlier message was passed on
+                return
             await self._on_message(*message)
         self._on_progress()
 

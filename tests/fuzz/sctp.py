@@ -48,6 +48,8 @@ def fuzz_one(data: bytes) -> None:
 
 
 async def _play(data: bytes) -> None:
+    failures: list[dict[str, object]] = []  # of tasks and timers that aiortc starts
+    asyncio.get_running_loop().set_exception_handler(lambda loop, failure: failures.append(failure))
     dtls = _Dtls()
     messages: list[DataMessage] = []
 
@@ -79,6 +81,7 @@ async def _play(data: bytes) -> None:
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     assert len(asyncio.all_tasks()) == 1 and not _timers(inner)
+    assert failures == []
 
 
 def _right(packet: bytes, tag: int) -> bytes:
