@@ -428,19 +428,41 @@ def test_what_was_lost_of_the_layer_before_is_repeated_as_it_went_out() -> None:
             assert (packet.payload[2:], packet.timestamp) == (original.payload, original.timestamp)
 
 
-def test_an_ssrc_whose_place_was_given_away_is_not_looked_back_at() -> None:
+def test_a_key_frame_that_was_captured_before_what_went_out_does_not_turn_the_clock_back() -> None:
+    with manual_room() as room:
+        it = Simulcast(room)
+        it.frame(1, key=True)
+        for layer in it.layers:
+            layer.send()
+            layer.report()
+        held = it.high.packet(key=True)
+        it.frame(1)
+        it.frame(1)
+        room.send(it.ada, held)
+        *_, last, first = it.grace.media()
+        assert (mark(last)[0], mark(first)[0]) == (1, 2)
+        assert (first.seq, first.timestamp) == (last.seq + 1, last.timestamp + 1)
+
+
+def test_an_ssrc_that_starts_over_is_not_looked_back_at() -> None:
+    """Its numbers mean other packets then, and a repeat under an old number would be a wrong one."""
     with manual_room() as room:
         it = Simulcast(room)
         it.frame(1, key=True)
         it.frame(2, key=True)
-        it.grace.media()
-        other = room.publish(it.ada, mid=b"w", ssrcs=[])
+        first, _ = it.grace.media()
+        room.publish(it.ada, mid=b"w", ssrcs=[])
         room.now_us += 31_000_000
-        for i in range(40):
-            room.send(it.ada, rtp_packet(1, ssrc=0x9000 + i, extensions={MID: b"w"}))
         it.frame(2)
-        room.send(it.grace, nack(9, 0x777, (1000, 0b1)))
-        assert other and all(packet.ssrc == 0x888 for packet in it.grace.media())
+        for i in range(40):  # more than there are places: the silent layer loses its own
+            room.send(it.ada, rtp_packet(1, ssrc=0x9000 + i, extensions={MID: b"w"}))
+        room.now_us += 31_000_000
+        it.frame(2)
+        it.middle.seq -= 1
+        assert it.middle.send(key=True) == "unwanted_layer"  # the very number that went out as 1000
+        it.grace.media()
+        room.send(it.grace, nack(9, 0x777, (first.seq, 0)))
+        assert it.grace.media() == []
 
 
 # -- any order of layers, losses and late packets

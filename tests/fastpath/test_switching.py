@@ -281,6 +281,21 @@ def test_lost_packets_of_the_picture_that_still_plays_are_repeated() -> None:
         assert [p.payload[:2] for p in it.viewer.media()] == [(1002).to_bytes(2, "big")]
 
 
+def test_two_sources_that_happen_to_use_one_ssrc_are_not_mixed_up() -> None:
+    with manual_room() as room:
+        it = stage(room)
+        twin = room.peer()
+        other = Camera(room, twin, room.publish(twin, ssrcs=[0xA0]), 0xA0, seq=it.cameras[0].seq - 2)
+        other.frame()
+        room.worker.connect(it.slot, other.uptrack)
+        room.apply()
+        other.frame()  # has the very number that went out as 1000
+        other.frame(key=True)
+        assert it.shown() == [0xA0]
+        room.send(it.viewer, nack(9, 0x777, (1000, 1)))
+        assert [p.payload[:2] for p in it.viewer.media()] == [(1001).to_bytes(2, "big")]
+
+
 def test_a_viewer_that_lost_its_picture_meanwhile_asks_the_source_that_plays() -> None:
     with manual_room() as room:
         it = stage(room)
