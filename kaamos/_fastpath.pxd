@@ -32,6 +32,7 @@ cdef enum:
     MAX_STREAMS = 32          # SSRCs a peer sends from at one time
     MAX_STREAMS_EVER = 256    # libsrtp keeps one stream an SSRC for the life of a session
     MAX_CREDENTIAL = 256      # ICE ufrag and pwd, RFC 8839 section 5.4
+    MAX_GENERATIONS = 2       # of credentials: the one in use and that of an ICE restart
     MAX_REPORT_BLOCKS = 31    # RC is five bits
 
     HISTORY_PACKETS = 128     # repeated packets kept where the peer has no RTX (design 1.4)
@@ -186,6 +187,9 @@ cdef enum:                    # CommandKind
     CMD_BIND                  # subject Path
     CMD_UNBIND                # subject Path
     CMD_SELECT                # subject Path
+    CMD_DESELECT              # subject Transport
+    CMD_ADD_CREDENTIAL        # subject Credential
+    CMD_REMOVE_CREDENTIAL     # subject Credential
     CMD_KEYS                  # subject Transport, object Keys
     CMD_ADD_UPTRACK           # subject UpTrack
     CMD_UPDATE_UPTRACK        # subject UpTrack, object UpConfig
@@ -206,6 +210,7 @@ ctypedef int DropReason
 # libsrtp's srtp_protect and its three sisters, as pylibsrtp's binding exports them.
 ctypedef int (*srtp_fn)(void *session, void *packet, int *length) noexcept nogil
 
+cdef struct Credential
 cdef struct Transport
 cdef struct Stream
 cdef struct UpTrack
@@ -236,6 +241,16 @@ cdef struct Path:
     uint8_t  name[32]         # sockaddr, ready to send to
     Transport *transport
     uint8_t  control[CONTROL_BYTES]   # behind a pointer, since a cmsghdr wants its alignment
+
+cdef struct Credential:
+    # What peers prove that they may reach a transport: one generation of its local ICE credentials.
+    # While an ICE restart is under way there are two.  Immutable after the hand-over but for `next`.
+    Credential *next
+    Transport *transport
+    uint16_t ufrag_length
+    uint16_t pwd_length
+    uint8_t  ufrag[MAX_CREDENTIAL]
+    uint8_t  pwd[MAX_CREDENTIAL]
 
 cdef struct TableEntry:
     uint64_t hash             # 0: empty
@@ -396,6 +411,7 @@ cdef struct Transport:
     UpTrack   *uptracks
     DownTrack *downtracks
     Path      *selected       # where media goes; NULL before ICE nominated
+    Credential *credentials   # oldest first; only checks by the oldest are answered natively
     void      *rx             # NULL before DTLS finished
     void      *tx
     uint64_t   last_received_us   # stat
@@ -414,12 +430,8 @@ cdef struct Transport:
     uint32_t   last_stream    # where the last look-up ended: media comes in runs
     uint8_t    has_ntp_offset
     uint8_t    fir_seq
-    uint16_t   ufrag_length
-    uint16_t   pwd_length
     uint8_t    cname_length   # of our receiver reports
     uint8_t    cname[MAX_CNAME]
-    uint8_t    ufrag[MAX_CREDENTIAL]
-    uint8_t    pwd[MAX_CREDENTIAL]
     uint32_t   stream_ssrcs[MAX_STREAMS]  # packed, so that a look-up reads two cache lines
     Stream     streams[MAX_STREAMS]
 
@@ -588,6 +600,7 @@ cdef class Worker:
     # The asyncio thread's side: what it allocated, and what it must not free yet.
     cdef WorkerCore *core
     cdef dict transports      # id -> address of Transport
+    cdef dict credentials     # transport id -> its ufrags -> address of Credential, oldest first
     cdef dict paths           # path key -> (transport id, address of Path)
     cdef dict bound           # transport id -> its path keys, oldest first
     cdef dict selected        # transport id -> path key
@@ -601,6 +614,7 @@ cdef class Worker:
     cdef dict sessions        # transport id -> what keeps its libsrtp sessions alive
     cdef object retired       # deque of (command number, address, object kept alive)
     cdef uint32_t next_id
+    cdef uint64_t credential_count
     cdef uint64_t path_mask   # of the newest table sent to the worker
     cdef uint64_t ufrag_mask
     cdef uintptr_t path_entries
@@ -610,6 +624,8 @@ cdef class Worker:
     cdef uint64_t push(self, uint64_t kind, void *subject, void *object, uint64_t value)
     cdef void retire(self, void *address, object keep)
     cdef void reclaim(self)
+    cdef void link_credential(self, Credential *c, bytes ufrag) except *
+    cdef void need_entry(self, Table *table, uint64_t *mask, uintptr_t *entries, uint64_t count) except *
     cdef Transport *transport(self, uint32_t transport_id) except NULL
     cdef UpTrack *uptrack(self, uint32_t uptrack_id) except NULL
     cdef DownTrack *downtrack(self, uint32_t downtrack_id) except NULL

@@ -52,5 +52,6 @@ include "fastpath/twcc.pxi"        # transport-wide arrival times
 include "fastpath/rtcp.pxi"        # reports and feedback
 include "fastpath/worker.pxi"      # the thread; composes all of the above
 include "fastpath/settings.pxi"    # what was negotiated, from Python into structs
+include "fastpath/values.pxi"      # what it tells and counts, from structs into Python
 include "fastpath/api.pxi"         # where Python and C meet
 include "fastpath/probe.pxi"       # single chapters as functions, for tests and benchmarks

@@ -17,6 +17,7 @@ cdef class Worker:
         self.core = w
         w.epoll_fd = w.command_fd = w.event_fd = -1
         self.transports = {}
+        self.credentials = {}
         self.paths = {}
         self.bound = {}
         self.selected = {}
@@ -64,18 +65,14 @@ cdef class Worker:
             return
         for _, address, _ in self.retired:
             free(<void *><uintptr_t>address)
-        for address in list(self.configs.values()) + list(self.twccs.values()) + list(self.histories.values()):
-            free(<void *><uintptr_t>address)
+        for owned in (self.configs, self.twccs, self.histories, self.uptracks, self.downtracks, self.transports,
+                      *self.credentials.values()):
+            for address in owned.values():
+                free(<void *><uintptr_t>address)
         for addresses in self.repairs.values():
             for address in addresses:
                 free(<void *><uintptr_t>address)
-        for address in self.uptracks.values():
-            free(<void *><uintptr_t>address)
-        for address in self.downtracks.values():
-            free(<void *><uintptr_t>address)
         for _, address in self.paths.values():
-            free(<void *><uintptr_t>address)
-        for address in self.transports.values():
             free(<void *><uintptr_t>address)
         free(<void *>self.path_entries)
         free(<void *>self.ufrag_entries)
@@ -121,6 +118,16 @@ cdef class Worker:
         while self.retired and self.retired[0][0] <= done:
             free(<void *><uintptr_t>self.retired.popleft()[1])
 
+    cdef void need_entry(self, Table *table, uint64_t *mask, uintptr_t *entries, uint64_t count) except *:
+        """Let a table of the worker with ``count`` entries grow before one more would make it half full."""
+        cdef void *grown
+        if (count + 1) * 2 > mask[0]:
+            grown = allocate((mask[0] + 1) * 2 * sizeof(TableEntry))
+            mask[0] = mask[0] * 2 + 1
+            self.push(CMD_GROW_TABLE, grown, table, mask[0])
+            self.retire(<void *>entries[0], None)
+            entries[0] = <uintptr_t>grown
+
     cdef Transport *transport(self, uint32_t transport_id) except NULL:
         return <Transport *><uintptr_t>self.transports[transport_id]
 
@@ -135,19 +142,12 @@ cdef class Worker:
     def add_transport(self, bytes ufrag, bytes pwd, bytes cname, uint32_t rtcp_ssrc):
         """Return the id of a new transport whose peers use these local ICE credentials."""
         cdef Transport *t
-        cdef TableEntry *entries
-        self.need_room(2)
-        if <uint64_t>(len(self.transports) + 1) * 2 > self.ufrag_mask:
-            entries = <TableEntry *>allocate((self.ufrag_mask + 1) * 2 * sizeof(TableEntry))
-            self.ufrag_mask = self.ufrag_mask * 2 + 1
-            self.push(CMD_GROW_TABLE, entries, &self.core.ufrags, self.ufrag_mask)
-            self.retire(<void *>self.ufrag_entries, None)
-            self.ufrag_entries = <uintptr_t>entries
+        cdef Credential *c
+        self.need_room(3)
         t = <Transport *>allocate(sizeof(Transport))
         try:
-            t.ufrag_length = <uint16_t>copy_bytes(t.ufrag, ufrag, MAX_CREDENTIAL)
-            t.pwd_length = <uint16_t>copy_bytes(t.pwd, pwd, MAX_CREDENTIAL)
             t.cname_length = <uint8_t>copy_bytes(t.cname, cname, MAX_CNAME)
+            c = make_credential(t, ufrag, pwd)
         except BaseException:
             free(t)
             raise
@@ -157,8 +157,41 @@ cdef class Worker:
         self.transports[t.id] = <uintptr_t>t
         self.bound[t.id] = {}
         self.tracks[t.id] = {}
+        self.credentials[t.id] = {}
         self.push(CMD_ADD_TRANSPORT, t, NULL, 0)
+        self.link_credential(c, ufrag)
         return t.id
+
+    cdef void link_credential(self, Credential *c, bytes ufrag) except *:
+        """Let peers reach its transport by this, too.  Precondition: room for two commands."""
+        self.need_entry(&self.core.ufrags, &self.ufrag_mask, &self.ufrag_entries, self.credential_count)
+        self.credentials[c.transport.id][ufrag] = <uintptr_t>c
+        self.credential_count += 1
+        self.push(CMD_ADD_CREDENTIAL, c, NULL, 0)
+
+    def add_credentials(self, uint32_t transport_id, bytes ufrag, bytes pwd):
+        """Let an ICE restart begin: peers reach the transport by these credentials, too."""
+        cdef Transport *t = self.transport(transport_id)
+        self.need_room(2)
+        if len(self.credentials[transport_id]) == MAX_GENERATIONS:
+            raise ValueError("a transport has two generations of ICE credentials at most")
+        self.link_credential(make_credential(t, ufrag, pwd), ufrag)
+
+    def remove_credentials(self, uint32_t transport_id, bytes ufrag):
+        """Let nobody in by these any more; KeyError when the transport has not got them."""
+        cdef uintptr_t address
+        self.need_room(1)
+        address = self.credentials[transport_id].pop(ufrag)
+        self.credential_count -= 1
+        self.push(CMD_REMOVE_CREDENTIAL, <void *>address, NULL, 0)
+        self.retire(<void *>address, None)
+
+    def deselect(self, uint32_t transport_id):
+        """Send the transport's media nowhere until a path is selected again."""
+        cdef Transport *t = self.transport(transport_id)
+        self.need_room(1)
+        self.selected.pop(transport_id, None)
+        self.push(CMD_DESELECT, t, NULL, 0)
 
     def remove_transport(self, uint32_t transport_id):
         """Say BYE and forget the transport with its paths and tracks; return the ids of the tracks.
@@ -175,6 +208,9 @@ cdef class Worker:
         for track_id in track_ids:
             self.forget_track(transport_id, track_id)
         self.retire(<void *><uintptr_t>self.twccs.pop(transport_id, 0), None)
+        for credential in self.credentials.pop(transport_id).values():
+            self.credential_count -= 1
+            self.retire(<void *><uintptr_t>credential, None)
         self.retire(t, self.sessions.pop(transport_id, None))
         self.selected.pop(transport_id, None)
         del self.bound[transport_id]
@@ -206,7 +242,6 @@ cdef class Worker:
         """
         cdef Transport *t = self.transport(transport_id)
         cdef Path *p
-        cdef TableEntry *entries
         cdef bytes key
         if len(remote_ip) != len(local_ip) or len(remote_ip) not in (4, 16):
             raise ValueError("addresses of one family, please")
@@ -225,12 +260,7 @@ cdef class Worker:
             self.unbind(owner, key)
         if len(self.bound[transport_id]) == MAX_PATHS:   # forget the oldest that is not in use
             self.unbind(transport_id, next(k for k in self.bound[transport_id] if k != self.selected.get(transport_id)))
-        if <uint64_t>(len(self.paths) + 1) * 2 > self.path_mask:
-            entries = <TableEntry *>allocate((self.path_mask + 1) * 2 * sizeof(TableEntry))
-            self.path_mask = self.path_mask * 2 + 1
-            self.push(CMD_GROW_TABLE, entries, &self.core.paths, self.path_mask)
-            self.retire(<void *>self.path_entries, None)
-            self.path_entries = <uintptr_t>entries
+        self.need_entry(&self.core.paths, &self.path_mask, &self.path_entries, <uint64_t>len(self.paths))
         p = make_path(t, remote_ip, remote_port, local_ip, needs_source)
         self.paths[key] = (transport_id, <uintptr_t>p)
         self.bound[transport_id][key] = None
@@ -411,18 +441,12 @@ cdef class Worker:
         """
         cdef EventRing *ring = &self.core.strangers if strangers else &self.core.known
         cdef EventHeader *header
-        cdef size_t size
         cdef list events = []
         while len(events) < limit:
             header = event_peek(ring)
             if header == NULL:
                 break
-            size = 4 if header.family == 4 else 16
-            events.append((
-                header.subject_id, header.kind,
-                PyBytes_FromStringAndSize(<char *>header + sizeof(EventHeader), header.length),
-                PyBytes_FromStringAndSize(<char *>header.remote_ip, size), header.remote_port,
-                PyBytes_FromStringAndSize(<char *>header.local_ip, size)))
+            events.append(event_values(header))
             event_pop(ring, header)
         return events
 
@@ -433,11 +457,7 @@ cdef class Worker:
 
     def counters(self):
         """Return every counter and drop reason by its lower-case name."""
-        cdef int i
-        result = {name: load_relaxed(&self.core.counters[i]) for i, name in enumerate(COUNTER_NAMES)}
-        for i in range(1, DROP_REASONS):
-            result["dropped_" + DROP_NAMES[i]] = load_relaxed(&self.core.dropped[i])
-        return result
+        return counter_values(self.core)
 
     def audio_levels(self):
         """Return {publication id: loudest RFC 6464 level since the last call}; for one caller only.
@@ -446,14 +466,8 @@ cdef class Worker:
         very moment may fall between two calls.
         """
         cdef uint64_t interval = self.core.level_interval
-        cdef uint64_t loudest
         store_relaxed(&self.core.level_interval, interval + 1)
-        levels = {}
-        for uptrack_id, address in self.uptracks.items():
-            loudest = load_relaxed(&(<UpTrack *><uintptr_t>address).levels[interval & 1])
-            if loudest >> 8 == interval:
-                levels[uptrack_id] = loudest & 127
-        return levels
+        return level_values(self.uptracks, interval)
 
     def cpu_seconds(self):
         """Return (user, system) CPU seconds of the worker thread, at most a tick old."""
@@ -461,18 +475,9 @@ cdef class Worker:
 
     def uptrack_stats(self, uint32_t uptrack_id):
         """Return (packets, bytes, key frames, key frame requests sent, lost, jitter in ticks)."""
-        cdef UpTrack *u = self.uptrack(uptrack_id)
-        return (load_relaxed(&u.packets), load_relaxed(&u.bytes), load_relaxed(&u.keyframes),
-                load_relaxed(&u.keyframe_requests), load_relaxed(&u.lost), load_relaxed(&u.jitter_ticks))
+        return uptrack_values(self.uptrack(uptrack_id))
 
     def downtrack_stats(self, uint32_t downtrack_id):
         """Return (packets, bytes, repeats, NACKs, key frame requests, lost, jitter in ticks, RTT in us,
         {drop reason: packets})."""
-        cdef DownTrack *d = self.downtrack(downtrack_id)
-        cdef int i
-        dropped = {DROP_NAMES[i]: load_relaxed(&d.dropped[i]) for i in range(1, DROP_REASONS)
-                   if load_relaxed(&d.dropped[i])}
-        return (load_relaxed(&d.packets), load_relaxed(&d.bytes), load_relaxed(&d.repeats), load_relaxed(&d.nacks),
-                load_relaxed(&d.keyframe_requests), load_relaxed(&d.lost), load_relaxed(&d.jitter_ticks),
-                load_relaxed(&d.rtt_us), dropped)
-
+        return downtrack_values(self.downtrack(downtrack_id))

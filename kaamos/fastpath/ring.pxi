@@ -131,15 +131,15 @@ cdef Path *path_find(const Table *t, const Path *wanted, uint64_t seed) noexcept
     return NULL
 
 
-cdef Transport *ufrag_find(const Table *t, const uint8_t *ufrag, size_t length, uint64_t seed) noexcept nogil:
-    """Return the transport whose local ufrag this is, or NULL."""
+cdef Credential *ufrag_find(const Table *t, const uint8_t *ufrag, size_t length, uint64_t seed) noexcept nogil:
+    """Return the local credential with this ufrag, or NULL."""
     cdef uint64_t hash = hash_bytes(ufrag, length, seed)
     cdef uint64_t cursor = hash
     cdef TableEntry *entry = table_next(t, hash, &cursor)
-    cdef Transport *transport
+    cdef Credential *credential
     while entry != NULL:
-        transport = <Transport *>entry.item
-        if transport.ufrag_length == length and memcmp(transport.ufrag, ufrag, length) == 0:
-            return transport
+        credential = <Credential *>entry.item
+        if credential.ufrag_length == length and memcmp(credential.ufrag, ufrag, length) == 0:
+            return credential
         entry = table_next(t, hash, &cursor)
     return NULL

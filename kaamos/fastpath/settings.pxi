@@ -1,4 +1,4 @@
-# What Python negotiated, as structs the worker reads.  Runs in the asyncio thread.
+# What Python knows, as structs the worker reads.  Runs in the asyncio thread.
 
 
 cdef void *allocate(size_t size) except NULL:
@@ -16,6 +16,19 @@ cdef size_t copy_bytes(uint8_t *target, bytes source, size_t limit) except? 0xFF
         raise ValueError(f"{length} bytes do not fit {limit}")
     memcpy(target, PyBytes_AsString(source), length)
     return length
+
+
+cdef Credential *make_credential(Transport *t, bytes ufrag, bytes pwd) except NULL:
+    """Return local ICE credentials; ValueError when they are too long."""
+    cdef Credential *c = <Credential *>allocate(sizeof(Credential))
+    c.transport = t
+    try:
+        c.ufrag_length = <uint16_t>copy_bytes(c.ufrag, ufrag, MAX_CREDENTIAL)
+        c.pwd_length = <uint16_t>copy_bytes(c.pwd, pwd, MAX_CREDENTIAL)
+    except BaseException:
+        free(c)
+        raise
+    return c
 
 
 cdef UpConfig *make_up_config(tuple settings) except NULL:

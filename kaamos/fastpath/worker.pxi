@@ -143,9 +143,11 @@ cdef DropReason worker_stun(WorkerCore *w, Path *from_path, Path *bound, uint8_t
     """Check a STUN message; answer it here when it only keeps a known path alive, else raise it.
 
     Requests are looked up by ufrag even on a bound path: a port may be used again by a new
-    connection.  What fails its integrity check is dropped, not answered: nobody is amplified.
+    connection.  The check of an ICE restart is aioice's even on the path in use.  What fails its
+    integrity check is dropped, not answered: nobody is amplified.
     """
     cdef StunRequest r
+    cdef Credential *c
     cdef Transport *t
     cdef uint8_t *q
     cdef size_t i = 0
@@ -165,16 +167,17 @@ cdef DropReason worker_stun(WorkerCore *w, Path *from_path, Path *bound, uint8_t
         return DROP_STUN_MALFORMED
     while i < r.username_length and r.username[i] != 58:     # ufrag of ours, colon, ufrag of theirs
         i += 1
-    t = ufrag_find(&w.ufrags, r.username, i, w.hash_seed)
-    if t == NULL:
+    c = ufrag_find(&w.ufrags, r.username, i, w.hash_seed)
+    if c == NULL:
         return DROP_STUN_UNKNOWN_UFRAG
-    if not stun_integrity_fits(data, r.integrity_at, t.pwd, t.pwd_length):
+    if not stun_integrity_fits(data, r.integrity_at, c.pwd, c.pwd_length):
         return DROP_STUN_BAD_INTEGRITY
+    t = c.transport
     store_relaxed(&t.last_received_us, w.now_us)
-    if bound != NULL and bound.transport == t and bound == t.selected and not r.has_controlled \
-            and not r.has_unknown:
+    if bound != NULL and bound.transport == t and bound == t.selected and c == t.credentials \
+            and not r.has_controlled and not r.has_unknown:
         q = send_slot(w)
-        send_push(w, bound, q, stun_write_success(q, data, bound, t.pwd, t.pwd_length))
+        send_push(w, bound, q, stun_write_success(q, data, bound, c.pwd, c.pwd_length))
         counter_add(&w.counters[COUNT_STUN_ANSWERED], 1)
         return DROP_NONE
     if bound != NULL and bound.transport == t:
@@ -233,6 +236,24 @@ cdef bint worker_receive(WorkerCore *w, int fd) noexcept nogil:
     return count == RECV_BATCH
 
 
+cdef void credential_link(WorkerCore *w, Credential *c) noexcept nogil:
+    """Let peers reach its transport by it; behind those that are there."""
+    cdef Credential **link = &c.transport.credentials
+    while link[0] != NULL:                       # at most MAX_GENERATIONS
+        link = &link[0].next
+    link[0] = c
+    table_insert(&w.ufrags, hash_bytes(c.ufrag, c.ufrag_length, w.hash_seed), c)
+
+
+cdef void credential_unlink(WorkerCore *w, Credential *c) noexcept nogil:
+    """Let nobody in by it any more.  Precondition: it is linked."""
+    cdef Credential **link = &c.transport.credentials
+    while link[0] != c:
+        link = &link[0].next
+    link[0] = c.next
+    table_remove(&w.ufrags, hash_bytes(c.ufrag, c.ufrag_length, w.hash_seed), c)
+
+
 cdef void transport_unlink(WorkerCore *w, Transport *t) noexcept nogil:
     """Take a transport and its tracks out of everything the worker can reach."""
     cdef UpTrack *u = t.uptracks
@@ -246,7 +267,8 @@ cdef void transport_unlink(WorkerCore *w, Transport *t) noexcept nogil:
         downtrack_forgo(d)
         downtrack_detach(d)
         d = d.next
-    table_remove(&w.ufrags, hash_bytes(t.ufrag, t.ufrag_length, w.hash_seed), t)
+    while t.credentials != NULL:
+        credential_unlink(w, t.credentials)
     if t.previous != NULL:
         t.previous.next = t.next
     else:
@@ -295,6 +317,12 @@ cdef void worker_apply(WorkerCore *w, const Command *c) noexcept nogil:
             path.transport.selected = NULL
     elif c.kind == CMD_SELECT:
         path.transport.selected = path
+    elif c.kind == CMD_DESELECT:
+        t.selected = NULL
+    elif c.kind == CMD_ADD_CREDENTIAL:
+        credential_link(w, <Credential *>c.subject)
+    elif c.kind == CMD_REMOVE_CREDENTIAL:
+        credential_unlink(w, <Credential *>c.subject)
     elif c.kind == CMD_KEYS:
         t.rx = (<Keys *>c.object).rx
         t.tx = (<Keys *>c.object).tx
@@ -304,7 +332,6 @@ cdef void worker_apply(WorkerCore *w, const Command *c) noexcept nogil:
         if w.transports != NULL:
             w.transports.previous = t
         w.transports = t
-        table_insert(&w.ufrags, hash_bytes(t.ufrag, t.ufrag_length, w.hash_seed), t)
     elif c.kind == CMD_REMOVE_TRANSPORT:
         transport_unlink(w, t)
     elif c.kind == CMD_ADD_UPTRACK:

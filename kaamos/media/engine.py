@@ -300,6 +300,28 @@ class Engine:
         self._receivers[transport_id] = on_datagram
         return TransportId(transport_id)
 
+    def add_credentials(self, transport_id: TransportId, ufrag: str, pwd: str) -> None:
+        """Let peers reach the transport by these local ICE credentials, too: an ICE restart has begun.
+
+        Raises:
+            LocalProtocolError: it has two generations of credentials already.
+        """
+        try:
+            with self._native() as worker:
+                worker.add_credentials(transport_id, ufrag.encode(), pwd.encode())
+        except ValueError as error:
+            raise LocalProtocolError(str(error)) from None
+
+    def remove_credentials(self, transport_id: TransportId, ufrag: str) -> None:
+        """Let nobody in by these credentials any more; those that stay are the ones in use."""
+        with self._native() as worker:
+            worker.remove_credentials(transport_id, ufrag.encode())
+
+    def deselect_path(self, transport_id: TransportId) -> None:
+        """Send media of the transport nowhere until :meth:`select_path`: its peer's consent is over."""
+        with self._native() as worker:
+            worker.deselect(transport_id)
+
     def bind_path(self, transport_id: TransportId, path: Path) -> bool:
         """Let datagrams of this path belong to the transport: ICE has checked it.
 

@@ -2,8 +2,8 @@
 
 ``raise``, ``assert`` and ``with gil`` compile inside a ``noexcept nogil`` function and take the GIL at run
 time, and a missing ``noexcept`` is only a performance hint. So the sources are read here. In
-``settings.pxi``, ``api.pxi`` and ``probe.pxi`` Python and C meet, so most rules spare them; ``externs.pxi``
-alone declares and holds C text.
+``settings.pxi``, ``values.pxi``, ``api.pxi`` and ``probe.pxi`` Python and C meet, so most rules spare
+them; ``externs.pxi`` alone declares and holds C text.
 """
 
 import re
@@ -17,7 +17,7 @@ import pytest
 CHECKOUT = Path(__file__).resolve().parent.parent.parent
 TRUNK = CHECKOUT / "kaamos" / "_fastpath.pyx"
 CHAPTERS = sorted((CHECKOUT / "kaamos" / "fastpath").glob("*.pxi"))
-PYTHON_SIDE = frozenset({"api.pxi", "probe.pxi", "settings.pxi"})
+PYTHON_SIDE = frozenset({"api.pxi", "probe.pxi", "settings.pxi", "values.pxi"})
 C_SIDE = "externs.pxi"
 
 C_TYPE = r"(?:u?int(?:\d+_t|ptr_t)?|size_t|ssize_t|char|short|long|float|double)"

@@ -31,8 +31,7 @@ ICMP_NOISE = (ConnectionRefusedError, BlockingIOError)
 
 @dataclass
 class FakeTransport:
-    ufrag: str
-    pwd: str
+    credentials: dict[str, str]  # pwd by ufrag, oldest first
     on_datagram: Callable[[DatagramKind, bytes, Path], None]
     paths: set[Path] = field(default_factory=set)
     selected: Path | None = None
@@ -87,8 +86,19 @@ class FakeEngine:
         self, ufrag: str, pwd: str, on_datagram: Callable[[DatagramKind, bytes, Path], None]
     ) -> TransportId:
         tid = TransportId(next(self._ids))
-        self.transports[tid] = FakeTransport(ufrag, pwd, on_datagram)
+        self.transports[tid] = FakeTransport({ufrag: pwd}, on_datagram)
         return tid
+
+    def add_credentials(self, tid: TransportId, ufrag: str, pwd: str) -> None:
+        credentials = self.transports[tid].credentials
+        assert len(credentials) < 2
+        credentials[ufrag] = pwd
+
+    def remove_credentials(self, tid: TransportId, ufrag: str) -> None:
+        del self.transports[tid].credentials[ufrag]
+
+    def deselect_path(self, tid: TransportId) -> None:
+        self.transports[tid].selected = None
 
     def send(self, path: Path, data: bytes) -> None:
         self.sent.append((path, data))
@@ -244,17 +254,18 @@ class FakeEngine:
                 bound.on_datagram(DatagramKind.STUN, data, path)
             return
         ufrag = message.attributes.get("USERNAME", "").partition(":")[0]
-        transport = next((t for t in self.transports.values() if t.ufrag == ufrag), None)
-        if transport is None or not message.check_message_integrity(transport.pwd.encode()):
+        transport = next((t for t in self.transports.values() if ufrag in t.credentials), None)
+        if transport is None or not message.check_message_integrity(transport.credentials[ufrag].encode()):
             return
         transport.last_received = time.monotonic()
-        if path == transport.selected and "ICE-CONTROLLED" not in message.attributes:
-            self._answer(message, transport, path)
+        is_oldest = ufrag == next(iter(transport.credentials))
+        if path == transport.selected and is_oldest and "ICE-CONTROLLED" not in message.attributes:
+            self._answer(message, transport.credentials[ufrag], path)
         else:
             transport.on_datagram(DatagramKind.STUN, data, path)
 
-    def _answer(self, request: stun.Message, transport: FakeTransport, path: Path) -> None:
+    def _answer(self, request: stun.Message, pwd: str, path: Path) -> None:
         response = stun.Message(stun.Method.BINDING, stun.Class.RESPONSE, request.transaction_id)
         response.attributes["XOR-MAPPED-ADDRESS"] = (path.remote_ip, path.remote_port)
-        response.add_message_integrity(transport.pwd.encode())
+        response.add_message_integrity(pwd.encode())
         self.send(path, bytes(response))
