@@ -57,12 +57,16 @@ class LocalTransport:
 
 @dataclass(frozen=True, slots=True)
 class RemoteTransport:
-    """What the peer's descriptions say of the transport; the same for the life of the connection."""
+    """What the peer's descriptions say of the transport; but for ufrag and pwd the same for its life."""
 
     ufrag: str
     pwd: str
     fingerprints: tuple[tuple[str, str], ...]  # (lower-case algorithm, upper-case value)
     is_dtls_client: bool  # WE play DTLS client
+
+    def restarts_ice_of(self, known: "RemoteTransport") -> bool:
+        """Return whether this description asks for an ICE restart, after the ``known`` one."""
+        return (self.ufrag, self.pwd) != (known.ufrag, known.pwd)
 
 
 def read_bundle(description: Description, accepted: Sequence[PeerSection]) -> tuple[Media, ...]:
@@ -98,8 +102,9 @@ def read_transport(
     """Return the peer's transport, checked against what is already ``known`` of it.
 
     Raises:
-        SdpError: something is missing or malformed, or differs from before (no ICE restart, no second DTLS
-            association, no change of DTLS role).
+        SdpError: something is missing or malformed, or differs from before.  New ICE credentials in an offer
+            are an ICE restart (RFC 8839 section 4.4.1.1.1); there is no second DTLS association and no change
+            of the DTLS role.
     """
     blocks = (*tagged, description.session)
     ufrag = _first(blocks, lambda block: block.ufrag)
@@ -110,8 +115,11 @@ def read_transport(
     setup = _first(blocks, lambda block: block.setup)
     is_client = _is_dtls_client(setup, known, is_offer=is_offer)
     remote = RemoteTransport(ufrag, pwd, fingerprints, is_client)
-    if known is not None and remote != known:
-        raise SdpError("ICE credentials, fingerprint or DTLS role changed on a living connection")
+    if known is not None:
+        if (fingerprints, is_client) != (known.fingerprints, known.is_dtls_client):
+            raise SdpError("fingerprint or DTLS role changed on a living connection")
+        if remote.restarts_ice_of(known) and not is_offer:
+            raise SdpError("ICE credentials changed in an answer on a living connection")
     return remote
 
 

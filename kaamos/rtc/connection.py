@@ -140,7 +140,12 @@ class PeerConnection:
             LocalProtocolError: the connection is closed.
         """
         self._check_open()
+        before = self._negotiator.remote
         self._negotiator.receive_offer(sdp)
+        remote = self._negotiator.remote
+        if before is not None and remote is not None and remote.restarts_ice_of(before):
+            self._transport.restart_ice(remote)
+            self._negotiator.local = self._transport.local
         if self._is_resuming:
             self._is_resuming = False
             self._stop_timer()

@@ -11,7 +11,6 @@ import secrets
 import string
 import struct
 from collections.abc import Callable
-from typing import Any
 
 from aioice import Candidate, Connection, stun
 from aioice.candidate import candidate_foundation, candidate_priority
@@ -39,8 +38,16 @@ _COMPONENT = 1  # RTP and RTCP are always multiplexed
 _ALPHABET = string.ascii_letters + string.digits
 
 
+def parse_stun(data: bytes) -> stun.Message | None:
+    """Return the STUN message that a datagram is, or None where it is malformed."""
+    try:
+        return stun.parse_message(data)
+    except (ValueError, struct.error):  # aioice unpacks numbers without looking at their length
+        return None
+
+
 class IceAgent:
-    """A full ICE agent in the controlled role, for one peer.
+    """A full ICE agent in the controlled role, for one peer and one generation of credentials.
 
     ``bind`` is called with each path on which a check of the peer is about to be answered with
     success; where it returns False, because another living peer has the path, nothing is answered.
@@ -68,16 +75,22 @@ class IceAgent:
         self._addresses: dict[str, _LocalAddress] = {}
         self._first_check = asyncio.Event()  # or the end
 
-    def receive(self, data: bytes, path: Path) -> None:
-        """Take a datagram that looks like STUN.  What is malformed or asks for nothing is dropped."""
+    def receive(self, message: stun.Message, path: Path) -> bool:
+        """Take a message and return True if it is for this agent, not for that of another ICE restart."""
         address = self._addresses.get(path.local_ip)
+        remote = (path.remote_ip, path.remote_port)
+        if message.message_class is not stun.Class.REQUEST:
+            return address is not None and address.response_received(message, remote)
+        if message.attributes.get("USERNAME", "").partition(":")[0] != self.ufrag:
+            return False
         if address is None:
             if self._connection.is_closing or len(self._addresses) == MAX_LOCAL_ADDRESSES:
-                return
+                return True
             address = _LocalAddress(self._connection, path.local_ip, self._port, self._send, self._may_answer)
             self._addresses[path.local_ip] = address
             self._connection.add_address(address)
-        address.datagram_received(data, (path.remote_ip, path.remote_port))
+        address.request_received(message, remote)
+        return True
 
     async def connect(self, remote_ufrag: str, remote_pwd: str) -> None:
         """Return once the peer has nominated a pair and the check in our direction worked.
@@ -158,20 +171,18 @@ class _LocalAddress(StunProtocol):
         self._may_answer = may_answer
         self.connection_made(_VirtualTransport(local_ip, send))
 
-    def datagram_received(self, data: bytes | str, addr: tuple[Any, ...]) -> None:
-        assert isinstance(data, bytes)
-        try:
-            message = stun.parse_message(data)
-        except (ValueError, struct.error):  # aioice unpacks numbers without looking at their length
-            return
-        if message.message_class is stun.Class.REQUEST:
-            # FFmpeg leaves PRIORITY out, which RFC 8445 section 7.1.1 forbids and aioice does not survive.
-            message.attributes.setdefault("PRIORITY", candidate_priority(_COMPONENT, "prflx"))
-            self.receiver.request_received(message, (addr[0], addr[1]), self)
-        elif message.message_class in (stun.Class.RESPONSE, stun.Class.ERROR):
-            transaction = self.transactions.get(message.transaction_id)
-            if transaction is not None:
-                transaction.response_received(message, (addr[0], addr[1]))
+    def request_received(self, message: stun.Message, addr: tuple[str, int]) -> None:
+        # FFmpeg leaves PRIORITY out, which RFC 8445 section 7.1.1 forbids and aioice does not survive.
+        message.attributes.setdefault("PRIORITY", candidate_priority(_COMPONENT, "prflx"))
+        self.receiver.request_received(message, addr, self)
+
+    def response_received(self, message: stun.Message, addr: tuple[str, int]) -> bool:
+        """Return whether we have asked for it; an indication never is."""
+        transaction = self.transactions.get(message.transaction_id)
+        if transaction is None or message.message_class is stun.Class.INDICATION:
+            return False
+        transaction.response_received(message, addr)
+        return True
 
     def send_stun(self, message: stun.Message, addr: tuple[str, int]) -> None:
         # aioice answers a request with success only after its MESSAGE-INTEGRITY was found right.

@@ -57,6 +57,7 @@ class Negotiator:
     and :class:`LocalProtocolError` for misuse; both leave the state as it was.
 
     Attributes:
+        local: our transport as descriptions state it; to be replaced before the answer to an ICE restart.
         remote: the peer's transport, from its first description on that has a section we accept (with an
             offer without any, that is its first answer).
         is_established: the peer's first offer was answered.
@@ -73,7 +74,7 @@ class Negotiator:
     ) -> None:
         self.remote: RemoteTransport | None = None
         self.is_established = False
-        self._local = local
+        self.local = local
         self._session_id = session_id
         self._version = 0
         self._cname = cname
@@ -406,7 +407,7 @@ class Negotiator:
         if allows_mixed:
             session.add("extmap-allow-mixed")
         session.add("msid-semantic", "WMS *")
-        address = self._local.default_address
+        address = self.local.default_address
         drafts = [session]
         for view in said:
             # Refused sections state the transport too: aiortc reads it from every section.
@@ -415,7 +416,7 @@ class Negotiator:
             else:
                 media = view.section.write(view.direction, view.playing, address, self._cname)
             is_first = bool(bundled) and view.section.mid == bundled[0]
-            self._local.describe(media, setup, with_candidates=is_first)
+            self.local.describe(media, setup, with_candidates=is_first)
             drafts.append(media)
         return "".join(map(str, drafts))
 

@@ -1,7 +1,14 @@
-"""PeerTransport: ICE, then DTLS, then SRTP keys in the engine, for one peer on the shared port."""
+"""PeerTransport: ICE, then DTLS, then SRTP keys in the engine, for one peer on the shared port.
+
+An ICE restart (RFC 8445 section 9) touches nothing but ICE: the agent in use keeps the path and the
+consent, and a new one with credentials of its own waits beside it. When the peer has nominated a
+path there, media and DTLS move over and the old agent is closed: make before break.
+"""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from contextlib import suppress
+from dataclasses import replace
 
 from kaamos.errors import LocalProtocolError
 from kaamos.media.description import Path, SrtpKeys
@@ -9,7 +16,7 @@ from kaamos.media.engine import DatagramKind, Engine
 from kaamos.rtc.channel import DataMessage
 from kaamos.rtc.datachannels import DataChannels
 from kaamos.rtc.dtls import Certificate, DtlsAssociation
-from kaamos.rtc.ice import IceAgent
+from kaamos.rtc.ice import IceAgent, parse_stun
 from kaamos.rtc.negotiation import LocalTransport, RemoteTransport
 
 
@@ -17,14 +24,17 @@ class PeerTransport:
     """One ICE and DTLS association.
 
     ``on_connected`` is called once, when media can flow.  ``on_closed`` is called once with the
-    reason when the association ends by itself: ``"ice timeout"``, ``"ice failed"``,
-    ``"dtls timeout"``, ``"dtls failed"``, ``"consent lost"``, ``"closed by peer"`` or
-    ``"internal error"``.  The tracks of the transport still exist in the engine during that call
-    and no longer afterwards.  It is not called after :meth:`close`.  ``on_data`` is awaited for each
-    message on a data channel; meanwhile no further one is read.
+    reason when the association ends by itself: ``"ice timeout"``, ``"dtls timeout"``,
+    ``"dtls failed"``, ``"consent lost"``, ``"closed by peer"`` or ``"internal error"``.  The tracks of
+    the transport still exist in the engine during that call and no longer afterwards.  It is not
+    called after :meth:`close`.  ``on_data`` is awaited for each message on a data channel; meanwhile no
+    further one is read.
 
     ``addresses`` are our IP addresses as they stand in candidates, best first.  The port is the
     engine's.  To be made inside the running loop.
+
+    Attributes:
+        local: what our descriptions say of the transport; another one after each ICE restart.
     """
 
     def __init__(
@@ -44,13 +54,13 @@ class PeerTransport:
         self._on_closed: Callable[[str], None] | None = on_closed
         self._ice_timeout_s = ice_timeout_s
         self._dtls_timeout_s = dtls_timeout_s
-        self._ice = IceAgent(
-            engine.port,
-            send=engine.send,
-            bind=self._bind,
-            select=self._select,
-            on_lost=lambda: self.end("consent lost"),
-        )
+        self._ice = self._new_agent()  # the one in use
+        self._restart: IceAgent | None = None  # the one that is to follow it
+        self._restart_until = 0.0  # on the loop's clock: so long it may be the last hope
+        self._last_hope: asyncio.TimerHandle | None = None
+        self._path: Path | None = None  # that DTLS and media take; None: the peer's consent is lacking
+        self._has_path = asyncio.Event()
+        self._tasks: set[asyncio.Task[None]] = set()
         self._dtls = DtlsAssociation(
             certificate,
             send=self._send_dtls,
@@ -78,6 +88,28 @@ class PeerTransport:
             raise LocalProtocolError("a transport starts once")
         self._connecting = asyncio.create_task(self._connect(remote))
 
+    def restart_ice(self, remote: RemoteTransport) -> None:
+        """Begin an ICE restart with the peer's new credentials; ``local`` has ours at once.
+
+        One that is under way is forgotten for it: only the latest description counts.
+
+        Raises:
+            LocalProtocolError: the transport was not started.
+        """
+        if self._connecting is None:
+            raise LocalProtocolError("only a transport that was started can restart ICE")
+        if self._ending is not None:
+            return
+        if self._restart is not None:
+            self._dismiss(self._restart)
+        self._restart = agent = self._new_agent()
+        self._engine.add_credentials(self.id, agent.ufrag, agent.pwd)
+        self.local = replace(self.local, ufrag=agent.ufrag, pwd=agent.pwd)
+        self._restart_until = asyncio.get_running_loop().time() + self._ice_timeout_s
+        if self._last_hope is not None:
+            self._await_restart()
+        self._spawn(self._check(agent, remote))
+
     async def close(self) -> None:
         """Say goodbye to the peer and release everything.  May be called at any time, and again."""
         self._on_closed = None
@@ -101,13 +133,12 @@ class PeerTransport:
 
     async def _handshake(self, remote: RemoteTransport) -> str | None:
         """Run ICE and DTLS; return why they failed, or None."""
+        self._spawn(self._check(self._ice, remote))
         try:
             async with asyncio.timeout(self._ice_timeout_s):
-                await self._ice.connect(remote.ufrag, remote.pwd)
+                await self._has_path.wait()
         except TimeoutError:
             return "ice timeout"
-        except ConnectionError:
-            return "ice failed"
         try:
             await self._dtls.connect(
                 remote.fingerprints, is_client=remote.is_dtls_client, timeout_s=self._dtls_timeout_s
@@ -123,6 +154,7 @@ class PeerTransport:
         if self._ending is not None:
             return
         self._ending = asyncio.create_task(self._release())
+        self._forget_last_hope()
         try:
             if reason is not None and self._on_closed is not None:
                 self._on_closed(reason)
@@ -137,27 +169,88 @@ class PeerTransport:
         self.data.close()
         await self._dtls.close()
         await self._ice.close()
+        if self._restart is not None:
+            await self._restart.close()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+
+    # The agents
+
+    def _new_agent(self) -> IceAgent:
+        agent = IceAgent(
+            self._engine.port,
+            send=self._engine.send,
+            bind=self._bind,
+            select=lambda path: self._select(agent, path),
+            on_lost=lambda: self._lose(agent),
+        )
+        return agent
+
+    @staticmethod
+    async def _check(agent: IceAgent, remote: RemoteTransport) -> None:
+        with suppress(ConnectionError):  # it was closed
+            await agent.connect(remote.ufrag, remote.pwd)
+
+    def _spawn(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _dismiss(self, agent: IceAgent) -> None:
+        """Let nobody in by an agent's credentials any more, and close it; its paths stay bound."""
+        self._engine.remove_credentials(self.id, agent.ufrag)
+        self._spawn(agent.close())
+
+    def _select(self, agent: IceAgent, path: Path) -> bool:
+        if self._ending is not None or agent not in (self._ice, self._restart):
+            return False
+        if not self._engine.select_path(self.id, path):
+            return False
+        self._path = path
+        self._has_path.set()
+        if agent is self._restart:
+            old, self._ice, self._restart = self._ice, agent, None
+            self._forget_last_hope()
+            self._dismiss(old)
+        return True
+
+    def _lose(self, agent: IceAgent) -> None:
+        """Send nothing more: consent is over (RFC 7675).  Without a restart to hope for, end."""
+        if agent is not self._ice or self._ending is not None:
+            return
+        if self._restart is None:
+            self.end("consent lost")
+            return
+        self._path = None
+        self._engine.deselect_path(self.id)
+        self._await_restart()
+
+    def _await_restart(self) -> None:
+        self._forget_last_hope()
+        self._last_hope = asyncio.get_running_loop().call_at(self._restart_until, self.end, "consent lost")
+
+    def _forget_last_hope(self) -> None:
+        if self._last_hope is not None:
+            self._last_hope.cancel()
+            self._last_hope = None
 
     # Between the engine, ICE and DTLS.  The engine has forgotten the transport when it ends, while
     # tasks of ICE and DTLS may have one more step to do.
 
     def _receive(self, kind: DatagramKind, data: bytes, path: Path) -> None:
-        if kind is DatagramKind.STUN:
-            self._ice.receive(data, path)
-        else:
+        if kind is DatagramKind.DTLS:
             self._dtls.receive(data)
+        elif (message := parse_stun(data)) is not None and not self._ice.receive(message, path):
+            if self._restart is not None:
+                self._restart.receive(message, path)
 
     def _bind(self, path: Path) -> bool:
         return self._ending is None and self._engine.bind_path(self.id, path)
-
-    def _select(self, path: Path) -> bool:
-        return self._ending is None and self._engine.select_path(self.id, path)
 
     def _set_keys(self, keys: SrtpKeys) -> None:
         if self._ending is None:
             self._engine.set_keys(self.id, keys)
 
     def _send_dtls(self, data: bytes) -> None:
-        path = self._ice.selected_path
-        assert path is not None, "DTLS starts after ICE"
-        self._engine.send(path, data)
+        if self._path is not None:
+            self._engine.send(self._path, data)

@@ -1,6 +1,7 @@
 """PeerConnection: a browser's descriptions by SdpPeer, and whole aiortc clients for what needs a network."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Callable
 
 import aioice
@@ -150,6 +151,30 @@ async def test_a_broken_offer_changes_nothing(served: Served, peer: SdpPeer) -> 
     assert failure.value.code is ErrorCode.INVALID_SDP
     served.offer(peer)
     assert len(served.published) == 2
+
+
+async def test_an_ice_restart_gets_new_credentials_and_touches_nothing_else(
+    served: Served, peer: SdpPeer
+) -> None:
+    served.offer(peer)
+    mid = served.play(VIDEO)
+    await served.exchange(peer)
+    tracks, playing = dict(served.connection.up_tracks), served.playing()
+    seen = set()
+    for number in range(4):
+        peer.ufrag = f"peer{number}"
+        answer = served.connection.receive_offer(peer.offer())
+        peer.accept(answer)
+        (ufrag,) = set(re.findall("a=ice-ufrag:(.*)\r\n", answer))
+        seen.add(ufrag)
+        credentials = served.engine.transports[served.id].credentials
+        assert len(credentials) == 2 and list(credentials)[-1] == ufrag
+    assert len(seen) == 4
+    assert (served.connection.up_tracks, served.playing()) == (tracks, playing) and mid in playing
+    served.play(AUDIO)
+    await served.exchange(peer)
+    assert f"a=ice-ufrag:{ufrag}\r\n" in served.offers[-1]
+    assert served.reasons == []
 
 
 async def test_the_candidates_are_those_of_the_answer(served: Served, peer: SdpPeer) -> None:

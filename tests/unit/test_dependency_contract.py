@@ -91,7 +91,6 @@ REPLACED = [
     (aioice.Connection, "query_consent", []),
     (aioice.Connection, "_check_periodic", []),
     (aioice.Connection, "close", []),
-    (StunProtocol, "datagram_received", ["data", "addr"]),
     (StunProtocol, "send_stun", ["message", "addr"]),
     (StunProtocol, "close", []),
     (RTCDtlsTransport, "_setup_srtp", []),

@@ -11,7 +11,7 @@ from aioice import stun
 
 from kaamos.media.description import Path
 from kaamos.rtc import ice
-from kaamos.rtc.ice import MAX_LOCAL_ADDRESSES, MAX_PAIRS, MAX_ROLE_CONFLICTS, IceAgent
+from kaamos.rtc.ice import MAX_LOCAL_ADDRESSES, MAX_PAIRS, MAX_ROLE_CONFLICTS, IceAgent, parse_stun
 from tests.support.ortc import eventually, only_tasks
 
 A = Path("192.0.2.1", 5000, "198.51.100.1")
@@ -64,7 +64,12 @@ class Wire:
             request.attributes[name.replace("_", "-")] = value
         request.attributes.pop(without, None)
         request.add_message_integrity(self.agent.pwd.encode())
-        self.agent.receive(bytes(request), path)
+        self.receive(bytes(request), path)
+
+    def receive(self, data: bytes, path: Path) -> None:
+        message = parse_stun(data)
+        if message is not None:
+            self.agent.receive(message, path)
 
     def requests(self, path: Path | None = None) -> list[stun.Message]:
         return [m for p, m in self.sent if m.message_class is stun.Class.REQUEST and path in (None, p)]
@@ -81,7 +86,7 @@ class Wire:
         else:
             response.attributes["ERROR-CODE"] = (code, "Role Conflict")
         response.add_message_integrity(REMOTE_PWD.encode())
-        self.agent.receive(bytes(response), path)
+        self.receive(bytes(response), path)
 
     async def answer_check(self, path: Path) -> None:
         """Wait for a check on this path, answer the newest with success and let that sink in."""
@@ -138,7 +143,7 @@ async def test_a_path_is_bound_only_by_an_authenticated_check(wire: Wire) -> Non
     request.attributes["USERNAME"] = f"{wire.agent.ufrag}:{REMOTE_UFRAG}"
     request.attributes["PRIORITY"] = 1
     request.add_message_integrity(b"a wrong password")
-    wire.agent.receive(bytes(request), A)
+    wire.receive(bytes(request), A)
     wire.check(A, USERNAME=f"{wire.agent.ufrag}:somebody")
     assert wire.bound == [] and wire.requests() == []
     wire.check(A)
@@ -251,7 +256,7 @@ async def test_an_answer_with_a_wrong_integrity_does_not_complete_a_check(wire: 
     forged = stun.Message(stun.Method.BINDING, stun.Class.RESPONSE, wire.requests(A)[0].transaction_id)
     forged.attributes["XOR-MAPPED-ADDRESS"] = (A.local_ip, 7882)
     forged.add_message_integrity(b"a wrong password")
-    wire.agent.receive(bytes(forged), A)
+    wire.receive(bytes(forged), A)
     assert wire.selected == []
     await wire.answer_check(A)
     await connecting
@@ -338,7 +343,7 @@ async def test_numbers_of_a_wrong_length_are_dropped(wire: Wire) -> None:
     for kind in (0x0024, 0x8029, 0x802A, 0x8028, 0x0003, 0x0009, 0x0020):
         body = struct.pack("!HH", kind, 2) + b"\x00\x01\x00\x00"
         head = struct.pack("!HHI12s", 0x0001, len(body), stun.COOKIE, bytes(12))
-        wire.agent.receive(head + body, A)
+        wire.receive(head + body, A)
     assert wire.sent == []
 
 
@@ -352,10 +357,22 @@ async def test_a_request_cut_at_any_length_is_dropped(wire: Wire) -> None:
     # The last 8 bytes are FINGERPRINT, which need not be there.
     for length in range(len(whole) - 8):
         cut = whole[:length]
-        wire.agent.receive(cut, A)
+        wire.receive(cut, A)
         if length >= 20:  # the same, with a header that says so
-            wire.agent.receive(stun.set_body_length(cut, length - 20), A)
+            wire.receive(stun.set_body_length(cut, length - 20), A)
     assert wire.bound == []
+
+
+async def test_only_what_is_for_the_agent_is_taken_by_it(wire: Wire) -> None:
+    def request(username: str) -> stun.Message:
+        return stun.Message(stun.Method.BINDING, stun.Class.REQUEST, attributes={"USERNAME": username})
+
+    assert wire.agent.receive(request(f"{wire.agent.ufrag}:theirs"), A)
+    for username in ("other:theirs", "", f"{wire.agent.ufrag}x:theirs", f"theirs:{wire.agent.ufrag}"):
+        assert not wire.agent.receive(request(username), A)
+    for kind in (stun.Class.RESPONSE, stun.Class.ERROR, stun.Class.INDICATION):
+        for path in (A, C):
+            assert not wire.agent.receive(stun.Message(stun.Method.BINDING, kind), path)
 
 
 async def test_random_bytes_are_dropped(wire: Wire) -> None:
@@ -367,7 +384,7 @@ async def test_random_bytes_are_dropped(wire: Wire) -> None:
             junk[0:8] = struct.pack(
                 "!HHI", rng.choice((0x001, 0x011, 0x101, 0x111)), len(junk) - 20, stun.COOKIE
             )
-        wire.agent.receive(bytes(junk), A)
+        wire.receive(bytes(junk), A)
     assert wire.bound == [] and wire.requests() == []
 
 

@@ -1,16 +1,17 @@
 """What the Negotiator answers to recorded offers, and which offers it refuses."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from kaamos.errors import LocalProtocolError
+from kaamos.errors import LocalProtocolError, RemoteProtocolError
 from kaamos.media.description import Extension, Kind
 from kaamos.rtc.capabilities import CODECS, EXTENSION_URIS, STATIC_RTPMAPS
 from kaamos.rtc.negotiation import Mid, RemoteTransport
 from kaamos.rtc.sdp import Description, Direction, Setup
-from tests.support.negotiation import LOCAL, OFFERS, answer_to, negotiator, recorded, refused
+from tests.support.negotiation import LOCAL, OFFERS, answer_to, established, negotiator, recorded, refused
 
 
 @pytest.mark.parametrize("path", OFFERS, ids=lambda path: path.stem)
@@ -402,8 +403,6 @@ def test_extension_directions_are_kept_apart() -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        ("a=ice-ufrag:bZT7", "a=ice-ufrag:bZT8"),
-        ("a=ice-pwd:k", "a=ice-pwd:K"),
         ("a=fingerprint:sha-256 ED", "a=fingerprint:sha-256 EE"),
         ("a=setup:actpass", "a=setup:passive"),
     ],
@@ -414,6 +413,43 @@ def test_another_transport_on_a_living_connection_is_refused(change: tuple[str, 
     assert "living connection" in refused(server, offer.replace(*change))
     server.receive_offer(offer)
     server.create_answer()
+
+
+@pytest.mark.parametrize("change", [("a=ice-ufrag:bZT7", "a=ice-ufrag:bZT8"), ("a=ice-pwd:k", "a=ice-pwd:K")])
+def test_new_credentials_in_an_offer_are_an_ice_restart(change: tuple[str, str]) -> None:
+    offer = recorded("chromium-plain")
+    server, _ = answer_to(offer)
+    before = server.remote
+    assert before is not None
+    server.receive_offer(offer.replace(*change))
+    now = server.remote
+    assert now is not None and now.restarts_ice_of(before)
+    assert replace(now, ufrag=before.ufrag, pwd=before.pwd) == before
+    server.local = replace(server.local, ufrag="restarted", pwd="r" * 24)
+    answer = Description.parse(server.create_answer())
+    assert {(media.ufrag, media.pwd) for media in answer.media} == {("restarted", "r" * 24)}
+    # The credentials stay until the next restart.
+    server.receive_offer(offer.replace(*change))
+    assert server.remote == now
+
+
+def test_new_credentials_with_another_fingerprint_or_role_are_no_restart() -> None:
+    offer = recorded("chromium-plain")
+    server, _ = answer_to(offer)
+    known = server.remote
+    restart = offer.replace("a=ice-ufrag:bZT7", "a=ice-ufrag:bZT8")
+    assert "living connection" in refused(server, restart.replace("sha-256 ED", "sha-256 EE"))
+    assert "living connection" in refused(server, restart.replace("actpass", "passive"))
+    assert server.remote == known
+
+
+def test_new_credentials_in_an_answer_are_refused() -> None:
+    server, peer = established(("video", "sendrecv"))
+    server.add_section(Kind.AUDIO)
+    answer = peer.answer(server.create_offer())
+    with pytest.raises(RemoteProtocolError, match="changed in an answer"):
+        server.receive_answer(answer.replace("a=ice-ufrag:peer", "a=ice-ufrag:other"))
+    server.receive_answer(answer)
 
 
 @pytest.mark.parametrize(
