@@ -71,6 +71,8 @@ cdef enum:
     STREAM_IDLE_US = 30000000       # a table entry this old may be used for another SSRC
     MIN_REPEAT_US = 20000           # a packet is not repeated sooner, whatever the RTT
     TICK_US = 10000                 # how often timers are looked at
+    MOVED_US = 60000          # a selected path this silent, and media on another: three packets of a voice
+    MOVED_INTERVAL_US = 20000 # how often Python is told so
     PATH_LEASE_US = 2000000         # so long after its owner's last word a path is not given to another
     RAISE_BURST = 400               # datagrams of a kind that a peer may hand to Python at once (design 1.5) ...
     RAISE_INTERVAL_US = 5000        # ... and one more each interval
@@ -85,8 +87,9 @@ cdef enum:                    # DatagramClass: RFC 7983 section 7, and RFC 5761 
 
 cdef enum:                    # EventKind
     EVENT_STUN = 0            # a datagram for ICE ...
-    EVENT_DTLS = 1            # ... or DTLS; both as engine.DatagramKind
+    EVENT_DTLS = 1            # ... or DTLS; all but EVENT_CODEC as engine.DatagramKind
     EVENT_CODEC = 2           # what a publication sends now: one byte, the codec id
+    EVENT_MOVED = 3           # media comes by this path, not by the selected one; no bytes.  As engine.DatagramKind
 
 cdef enum:                    # PayloadFormat: description.PayloadFormat
     FORMAT_OPAQUE = 0
@@ -415,6 +418,8 @@ cdef struct Transport:
     void      *rx             # NULL before DTLS finished
     void      *tx
     uint64_t   last_received_us   # stat
+    uint64_t   selected_heard_us  # when authentic media last came by the selected path
+    uint64_t   moved_told_us
     uint64_t   next_report_us
     uint64_t   raise_credit_us[2] # when the next datagram for Python would be paid for: STUN, DTLS
     uint64_t   rtt_us         # of the path, without waits at either end (rtt_take); 0: unknown
@@ -573,6 +578,7 @@ cdef struct WorkerCore:
     srtp_fn unprotect
     srtp_fn protect_rtcp
     srtp_fn unprotect_rtcp
+    const Path *path          # by which the media came that is handled now; NULL: nobody asks
     Table paths
     Table ufrags
     Transport *transports

@@ -39,6 +39,7 @@ assert RECV_BYTES + ADDED_BYTES + TRAILER_BYTES <= SLOT_BYTES
 include "fastpath/wire.pxi"        # datagram classes, RTP headers, sequence arithmetic
 include "fastpath/ring.pxi"        # command and event rings, hash tables
 include "fastpath/stun.pxi"        # binding requests checked and answered
+include "fastpath/path.pxi"        # by which path a peer's media comes
 include "fastpath/srtp.pxi"        # encryption by libsrtp
 include "fastpath/codec.pxi"       # key frames
 include "fastpath/red.pxi"         # redundant audio

@@ -407,7 +407,7 @@ cdef DropReason rtcp_receive(WorkerCore *w, Transport *t, uint8_t *data, size_t 
         return reason
     if stream_find(t, sender) == NULL:
         stream_add(t, sender, w.now_us)   # libsrtp has made a context for it: count it
-    store_relaxed(&t.last_received_us, w.now_us)
+    path_heard(w, t)
     if not rtcp_is_compound(data, length):
         return DROP_RTCP_MALFORMED
     while at < length:

@@ -29,7 +29,7 @@ cdef DropReason worker_forward(WorkerCore *w, Transport *t, uint8_t *data, size_
     reason = srtp_open(w, t, data, &length)
     if reason != DROP_NONE:
         return reason
-    store_relaxed(&t.last_received_us, w.now_us)
+    path_heard(w, t)
     if s == NULL:
         s = stream_add(t, ssrc, w.now_us)
     if not packet_parse(&p, data, length):
@@ -193,6 +193,7 @@ cdef DropReason worker_datagram(WorkerCore *w, uint32_t index) noexcept nogil:
     cdef size_t length = w.recv_messages[index].msg_len
     cdef uint8_t *data = w.recv_slots[index]
     cdef DatagramClass kind
+    cdef DropReason reason
     cdef Path from_path
     cdef Path *bound
     counter_add(&w.counters[COUNT_BYTES_UP], length)
@@ -211,12 +212,16 @@ cdef DropReason worker_datagram(WorkerCore *w, uint32_t index) noexcept nogil:
         return worker_stun(w, &from_path, bound, data, length)
     if bound == NULL:
         return DROP_UNKNOWN_PATH
+    if kind == CLASS_DTLS:
+        return worker_raise(w, &w.known, bound.transport, CLASS_DTLS, bound, data, length)
+    w.path = bound
     if kind == CLASS_RTP:
-        return worker_forward(w, bound.transport, data, length)
-    if kind == CLASS_RTCP:
+        reason = worker_forward(w, bound.transport, data, length)
+    else:
         w.now_ntp = clock_ntp()              # round-trip times want better than a tick
-        return rtcp_receive(w, bound.transport, data, length)
-    return worker_raise(w, &w.known, bound.transport, CLASS_DTLS, bound, data, length)
+        reason = rtcp_receive(w, bound.transport, data, length)
+    w.path = NULL
+    return reason
 
 
 cdef bint worker_receive(WorkerCore *w, int fd) noexcept nogil:
@@ -317,6 +322,7 @@ cdef void worker_apply(WorkerCore *w, const Command *c) noexcept nogil:
             path.transport.selected = NULL
     elif c.kind == CMD_SELECT:
         path.transport.selected = path
+        path.transport.selected_heard_us = w.now_us
     elif c.kind == CMD_DESELECT:
         t.selected = NULL
     elif c.kind == CMD_ADD_CREDENTIAL:

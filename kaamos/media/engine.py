@@ -61,9 +61,10 @@ class DatagramKind(IntEnum):
 
     STUN = 0
     DTLS = 1
+    MOVED = 3  # none, but word that media comes by this bound path while the selected one is silent
 
 
-_CODEC_EVENT = 2  # the native EventKind after those of DatagramKind
+_CODEC_EVENT = 2  # the native EventKind that is not of DatagramKind
 
 DatagramReceiver = Callable[[DatagramKind, bytes, Path], None]
 CodecReceiver = Callable[[int], None]

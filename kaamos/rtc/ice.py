@@ -92,6 +92,14 @@ class IceAgent:
         address.request_received(message, remote)
         return True
 
+    def follow(self, path: Path) -> None:
+        """Select a path by which the peer's media comes, though it was not nominated, if our check went well.
+
+        RFC 8445 would let a peer behind a NAT that gave it another port wait for its next nomination;
+        aioice and others never nominate twice.
+        """
+        self._connection.follow(path)
+
     async def connect(self, remote_ufrag: str, remote_pwd: str) -> None:
         """Return once the peer has nominated a pair and the check in our direction worked.
 
@@ -229,10 +237,17 @@ class _Connection(Connection):
             self.check_state(pair, CandidatePair.State.WAITING)
         super().check_incoming(message, addr, protocol)
 
+    def follow(self, path: Path) -> None:
+        """Take the pair of a path as nominated if it was found valid, once there was a nomination."""
+        pair = next((pair for pair in self._check_list if _path(pair) == path), None)
+        if self._nominated and pair is not None and pair.state is CandidatePair.State.SUCCEEDED:
+            pair.nominated = True
+            self.check_complete(pair)
+
     def check_complete(self, pair: CandidatePair) -> None:
         super().check_complete(pair)
         if self._nominated.get(_COMPONENT) is pair:
-            self._on_selected(Path(*pair.remote_addr, pair.local_candidate.host))
+            self._on_selected(_path(pair))
 
     async def check_start(self, pair: CandidatePair) -> None:
         if pair.state is CandidatePair.State.IN_PROGRESS:  # aioice asks again after a role conflict
@@ -270,6 +285,10 @@ class _Connection(Connection):
             self._check_list.remove(victim)
         if len(self._remote_candidates) >= MAX_PAIRS:
             self._remote_candidates = list(dict.fromkeys(pair.remote_candidate for pair in self._check_list))
+
+
+def _path(pair: CandidatePair) -> Path:
+    return Path(*pair.remote_addr, pair.local_candidate.host)
 
 
 def _random_text(length: int) -> str:

@@ -240,6 +240,8 @@ class PeerTransport:
     def _receive(self, kind: DatagramKind, data: bytes, path: Path) -> None:
         if kind is DatagramKind.DTLS:
             self._dtls.receive(data)
+        elif kind is DatagramKind.MOVED:
+            self._ice.follow(path)
         elif (message := parse_stun(data)) is not None and not self._ice.receive(message, path):
             if self._restart is not None:
                 self._restart.receive(message, path)

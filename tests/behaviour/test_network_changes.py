@@ -1,15 +1,20 @@
 """A call goes on when a client's network changes: ICE restarts, new ports, new addresses."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import aioice
 import pytest
 
+from kaamos.rtc.dtls import Certificate
+from kaamos.rtc.transport import PeerTransport
+from tests.support.impair import relayed
 from tests.support.media_peer import VIDEO, slot
-from tests.support.ortc import assert_no_complaints, eventually, only_tasks
-from tests.support.packets import VP8_DELTA, VP8_KEYFRAME, read_rtp, rtp_packet
-from tests.support.scripted_peer import Meeting, Member, ScriptedPeer, Stream, meeting
+from tests.support.ortc import OrtcClient, assert_no_complaints, eventually, only_tasks
+from tests.support.packets import VP8_DELTA, VP8_KEYFRAME, read_rtp, receiver_report, rtp_packet
+from tests.support.scripted_peer import Meeting, Member, ScriptedPeer, Stream, ignore_data, meeting
 
 SLOT_SSRC = 0x777
 
@@ -164,6 +169,136 @@ async def test_a_restart_before_the_first_session_has_connected_is_as_good(call:
     await member.peer.connect(member.transport.local)
     await eventually(lambda: member.is_connected)
     assert member.transport._restart is None
+
+
+MOVED_WITHIN_S = 0.2
+
+
+def frames_up(member: Member) -> int:
+    """How many packets of a member the server has taken."""
+    (uptrack,) = member.up_tracks
+    return member.engine.uptrack_stats(uptrack).packets
+
+
+@pytest.mark.parametrize("nominates", [True, False], ids=["nominated", "not nominated"])
+@pytest.mark.parametrize("ip", ["127.0.0.1", "127.0.0.3", "::1"], ids=["port", "address", "family"])
+async def test_media_flows_both_ways_soon_after_the_first_check_from_another_address(
+    call: Meeting, nominates: bool, ip: str
+) -> None:
+    if ":" in ip and not call.engine.has_ipv6:
+        pytest.skip("this machine has no IPv6")
+    ada, grace = await pair(call)
+    async with streaming(ada), streaming(grace):
+        await both_receive(ada, grace)
+        ada.peer.move(ip)  # without a word, as behind a NAT that has forgotten us
+        ada.peer.server = "::1" if ":" in ip else "127.0.0.1", call.engine.port
+        await asyncio.sleep(0)
+        before = frames_up(ada)
+        checked_at = time.monotonic()
+        await ada.peer.check(nominate=nominates)
+        await eventually(lambda: frames_up(ada) > before)
+        assert time.monotonic() - checked_at < MOVED_WITHIN_S
+        await eventually(lambda: ada.peer.media[-1][1] == ada.peer.port)
+        arrived_at = next(at for at, port, _ in ada.peer.media if port == ada.peer.port)
+        assert arrived_at - checked_at < MOVED_WITHIN_S
+        await both_receive(ada, grace)
+        assert read_rtp(grace.peer.media[-1][2]).seq > 0
+    assert ada.reasons == []
+
+
+async def test_who_only_watches_is_followed_by_its_reports(call: Meeting) -> None:
+    ada, grace = await call.join(ScriptedPeer()), await call.join(ScriptedPeer())
+    grace.subscribe(ada.publish(VIDEO), slot(SLOT_SSRC))
+    async with streaming(ada):
+        await eventually(lambda: grace.peer.media)
+        grace.peer.move()
+        await grace.peer.check()
+        async with Stream(lambda _: grace.peer.send_rtcp(receiver_report(1))):
+            await eventually(lambda: grace.peer.media[-1][1] == grace.peer.port)
+
+
+async def test_a_check_without_media_from_another_address_moves_nothing(call: Meeting) -> None:
+    ada, grace = await pair(call)
+    async with streaming(ada), streaming(grace):
+        await both_receive(ada, grace)
+        old_port = ada.peer.port
+        ada.peer.move(keep=True)
+        for _ in range(3):
+            await ada.peer.check()
+        ada.peer.move_back()
+        await both_receive(ada, grace, packets=20)
+        assert ada.peer.media[-1][1] == old_port
+
+
+async def test_media_from_an_address_that_does_not_answer_our_checks_is_not_answered_there(
+    call: Meeting,
+) -> None:
+    # Its packets are authentic, but nobody has shown that it wants ours there.
+    ada, grace = await pair(call)
+    async with streaming(ada), streaming(grace):
+        await both_receive(ada, grace)
+        old_port = ada.peer.port
+        ada.peer.answers_checks = False
+        ada.peer.move(keep=True)
+        await ada.peer.check()
+        await both_receive(ada, grace, packets=20)
+        assert ada.peer.media[-1][1] == old_port
+
+
+async def test_an_address_of_another_living_client_is_not_taken_over_by_a_move(call: Meeting) -> None:
+    ada, grace = await pair(call)
+    async with streaming(grace):
+        await both_receive(ada)
+        counters = call.engine.counters()
+        ada.peer.speak_from(grace.peer)
+        with pytest.raises(TimeoutError):
+            await ada.peer.check(nominate=True, within_s=0.3)
+        assert counters["stun_raised"] < call.engine.counters()["stun_raised"]
+        await both_receive(ada)
+
+
+async def test_a_real_ice_client_whose_nat_gave_it_another_port_goes_on(
+    call: Meeting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # aioice nominates once and asks for consent ever after.
+    monkeypatch.setattr(aioice.ice, "get_host_addresses", lambda use_ipv4, use_ipv6: ["127.0.0.1"])
+    monkeypatch.setattr(aioice.ice, "CONSENT_INTERVAL", 0.3)
+    ada = await call.join(ScriptedPeer())
+    client = OrtcClient()
+    async with relayed(call.engine.port, seed=9) as relay:
+        connected: list[bool] = []
+        reasons: list[str] = []
+        transport = PeerTransport(
+            call.engine,
+            Certificate(),
+            ["127.0.0.1"],
+            on_connected=lambda: connected.append(True),
+            on_closed=reasons.append,
+            on_data=ignore_data,
+        )
+        transport.start(client.remote)
+        await client.connect(replace(transport.local, addresses=(("127.0.0.1", relay.port),)))
+        await eventually(lambda: connected)
+        downtrack = call.engine.add_downtrack(transport.id, slot(SLOT_SSRC))
+        call.engine.connect(downtrack, ada.publish(VIDEO))
+        uptrack = call.engine.add_uptrack(transport.id, VIDEO)
+
+        def talk(number: int) -> None:
+            packet = client.dtls._tx_srtp.protect(rtp_packet(number, payload=VP8_KEYFRAME))
+            client.ice._connection._nominated[1].protocol.transport.sendto(packet, ("127.0.0.1", relay.port))
+
+        async with streaming(ada), Stream(talk):
+            for _ in range(3):
+                await relay.rebind()
+                await eventually(lambda: relay.rebound.checked_at)
+                before = call.engine.uptrack_stats(uptrack).packets
+                await eventually(lambda n=before: call.engine.uptrack_stats(uptrack).packets > n)
+                assert time.monotonic() - relay.rebound.checked_at < MOVED_WITHIN_S
+                await eventually(lambda: relay.rebound.media_at)
+                assert relay.rebound.media_at - relay.rebound.checked_at < MOVED_WITHIN_S
+        assert reasons == []
+        await transport.close()
+        await client.close()
 
 
 async def test_an_ended_connection_does_not_restart(call: Meeting) -> None:

@@ -1,9 +1,12 @@
 """A browser whose network changes in mid-call stays in it."""
 
 import asyncio
+from collections.abc import Awaitable, Callable, Mapping
 
 from tests.support.browsers import Chromium, RoomPage
+from tests.support.impair import REROUTE, Rebound, Relay, relayed
 from tests.support.server import RunningServer
+from tests.support.visitor import SMALL_CAMERA, Received
 from tests.support.waiting import until
 
 ICE = """async () => {
@@ -13,7 +16,7 @@ ICE = """async () => {
   const local = pair && stats.get(pair.localCandidateId);
   return {
     ufrag: local?.usernameFragment ?? "", dtls: transport.dtlsState,
-    ssrcs: [...stats.values()].filter((s) => s.type.endsWith("-rtp")).map((s) => s.ssrc).sort(),
+    ssrcs: [...stats.values()].filter((s) => /^(in|out)bound-rtp$/.test(s.type)).map((s) => s.ssrc).sort(),
   };
 }"""
 
@@ -53,3 +56,63 @@ async def test_an_ice_restart_of_chromium_keeps_picture_and_sound_in_both_direct
     assert after["dtls"] == "connected" and after["ssrcs"] == before["ssrcs"]
     assert [page.errors for page in (ada, grace)] == [[], []]
     assert "gone (" not in server.log.read_text()
+
+
+def behind(relay: Relay, server: RunningServer) -> str:
+    """Return the script of a page whose media passes the relay."""
+    return SMALL_CAMERA % (320, 180) + REROUTE % {"server": server.rtc_port, "relay": relay.port}
+
+
+async def test_chromium_goes_on_when_its_nat_gives_it_another_port(
+    chromium: Chromium, server: RunningServer
+) -> None:
+    async with relayed(server.rtc_port, seed=3) as relay:
+        ada = await chromium.visit(server.room("nat"), "Ada")
+        grace = await chromium.visit(server.room("nat"), "Grace", script=behind(relay, server))
+        await ada.plays({"Grace"})
+        await grace.plays({"Ada"})
+        for _ in range(2):
+            await relay.rebind()
+            await until(rebound(relay), lambda seen: seen.media_at > 0, 10.0)
+            assert relay.rebound.media_at - relay.rebound.checked_at < 0.2
+            await frames_follow(ada, "Grace")
+            await frames_follow(grace, "Ada")
+        assert await grace.page.evaluate("kaamos.connection.iceConnectionState") == "connected"
+
+
+async def test_a_cable_pulled_for_eight_seconds_ends_no_call(
+    chromium: Chromium, server: RunningServer
+) -> None:
+    async with relayed(server.rtc_port, seed=4) as relay:
+        ada = await chromium.visit(server.room("cable"), "Ada")
+        grace = await chromium.visit(server.room("cable"), "Grace", script=behind(relay, server))
+        await ada.plays({"Grace"})
+        await grace.plays({"Ada"})
+        media = await grace.page.evaluate("window.media = kaamos.connection, kaamos.userId")
+        relay.up.is_cut = relay.down.is_cut = True
+        await asyncio.sleep(8.0)  # not to wait for anything: this is how long the cable is out
+        relay.up.is_cut = relay.down.is_cut = False
+        await frames_follow(ada, "Grace")
+        await frames_follow(grace, "Ada")
+        assert await grace.page.evaluate("kaamos.connection === window.media && kaamos.userId") == media
+        assert "gone (" not in server.log.read_text()
+
+
+def rebound(relay: Relay) -> Callable[[], Awaitable[Rebound]]:
+    async def look() -> Rebound:
+        return relay.rebound
+
+    return look
+
+
+async def frames_follow(page: RoomPage, name: str) -> None:
+    """Wait until a second of somebody's moving picture, and some sound, has come after what is there now."""
+    before = await page.received()
+
+    def has_more(now: Mapping[tuple[str, str], Received]) -> bool:
+        return (
+            now[name, "camera"].frames_decoded >= before[name, "camera"].frames_decoded + 15
+            and now[name, "microphone"].audio_energy > before[name, "microphone"].audio_energy
+        )
+
+    await until(page.received, has_more, 20.0)

@@ -243,6 +243,8 @@ class FakeEngine:
             bound.on_datagram(DatagramKind.DTLS, data, path)
         elif bound is not None and 128 <= data[0] <= 191:
             bound.media.append(data)
+            if bound.selected not in (None, path):  # the real one also waits until that is silent
+                bound.on_datagram(DatagramKind.MOVED, b"", path)
 
     def _receive_stun(self, data: bytes, path: Path, bound: FakeTransport | None) -> None:
         try:

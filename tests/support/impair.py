@@ -7,6 +7,7 @@ socket of its own towards the server, and ICE learns both ends as peer-reflexive
 import asyncio
 import contextlib
 import random
+import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 
@@ -32,19 +33,36 @@ class Direction:
 
     rng: random.Random
     loss: float = 0.0  # 0 to 1
+    is_cut: bool = False  # nothing passes, as when a cable was pulled
     delay_s: float = 0.0
     passed: int = 0
     lost: int = 0
     _last: float = field(default=0.0, repr=False)
 
     def send(self, data: bytes, out: Callable[[bytes], None]) -> None:
-        if self.rng.random() < self.loss:
+        if self.is_cut or self.rng.random() < self.loss:
             self.lost += 1
             return
         self.passed += 1
         loop = asyncio.get_running_loop()
         self._last = max(loop.time() + self.delay_s, self._last)
         loop.call_at(self._last, out, data)
+
+
+@dataclass
+class Rebound:
+    """What happened after a relay went on from other ports, in monotonic seconds; 0.0: not yet."""
+
+    checked_at: float = 0.0  # the first check of a client left from there
+    media_at: float = 0.0  # the first media of the server came there
+
+    def note_up(self, data: bytes) -> None:
+        if data[:2] == b"\x00\x01" and not self.checked_at:
+            self.checked_at = time.monotonic()
+
+    def note_down(self, data: bytes) -> None:
+        if 128 <= data[0] <= 191 and not self.media_at:
+            self.media_at = time.monotonic()
 
 
 class Relay(asyncio.DatagramProtocol):
@@ -54,6 +72,7 @@ class Relay(asyncio.DatagramProtocol):
         self.up = Direction(random.Random(seed))
         self.down = Direction(random.Random(seed + 1))
         self.transport: asyncio.DatagramTransport
+        self.rebound = Rebound()
         self._server = server
         self._clients: dict[Address, asyncio.DatagramTransport | list[bytes]] = {}
         self._opening: set[asyncio.Task[None]] = set()
@@ -73,20 +92,34 @@ class Relay(asyncio.DatagramProtocol):
         if isinstance(client, list):
             client.append(data)
         else:
+            self.rebound.note_up(data)
             self.up.send(data, client.sendto)
 
+    async def rebind(self) -> None:
+        """Go on from other ports towards the server, as a NAT does that has forgotten its clients."""
+        opened = {address: await self._connect(address) for address in self._clients}
+        self.rebound = Rebound()
+        for address, transport in opened.items():
+            old, self._clients[address] = self._clients[address], transport
+            if not isinstance(old, list):
+                old.close()
+
     async def _open(self, addr: Address, waiting: list[bytes]) -> None:
+        self._clients[addr] = transport = await self._connect(addr)
+        for data in waiting:
+            self.up.send(data, transport.sendto)
+
+    async def _connect(self, addr: Address) -> asyncio.DatagramTransport:
         relay = self
 
         class Back(asyncio.DatagramProtocol):
             def datagram_received(self, data: bytes, _: Address) -> None:
+                relay.rebound.note_down(data)
                 relay.down.send(data, lambda late: relay.transport.sendto(late, addr))
 
         loop = asyncio.get_running_loop()
         transport, _ = await loop.create_datagram_endpoint(Back, remote_addr=self._server)
-        self._clients[addr] = transport
-        for data in waiting:
-            self.up.send(data, transport.sendto)
+        return transport
 
     async def close(self) -> None:
         for opening in self._opening:

@@ -89,6 +89,14 @@ class ScriptedPeer:
         self._sockets.append(sock)
         asyncio.get_running_loop().add_reader(sock.fileno(), self._drain, sock)
 
+    def move_back(self) -> None:
+        """Go on from the port that was kept."""
+        self._close_socket(self._sockets.pop())
+
+    def speak_from(self, other: "ScriptedPeer") -> None:
+        """Send from the socket of another client; what comes there is that one's."""
+        self._sockets.append(other._sockets[-1].dup())
+
     # ICE
 
     def meet(self, local: LocalTransport, server_ip: str | None = None) -> None:
@@ -101,8 +109,12 @@ class ScriptedPeer:
         """Take new credentials, as before the offer of an ICE restart."""
         self.ufrag, self.pwd = secrets.token_hex(4), secrets.token_hex(16)
 
-    async def check(self, *, nominate: bool = False) -> stun.Message:
-        """Ask the server until it answers, and return the answer."""
+    async def check(self, *, nominate: bool = False, within_s: float = CHECK_TIMEOUT_S) -> stun.Message:
+        """Ask the server until it answers, and return the answer.
+
+        Raises:
+            TimeoutError: it did not.
+        """
         request = stun.Message(stun.Method.BINDING, stun.Class.REQUEST)
         request.attributes["USERNAME"] = f"{self._remote[0]}:{self.ufrag}"
         request.attributes["ICE-CONTROLLING"] = 1
@@ -113,7 +125,7 @@ class ScriptedPeer:
         request.add_message_integrity(self._remote[1].encode())
         answer = self._answers[request.transaction_id] = asyncio.get_running_loop().create_future()
         try:
-            async with asyncio.timeout(CHECK_TIMEOUT_S):
+            async with asyncio.timeout(within_s):
                 while not answer.done():
                     self.send(bytes(request))
                     await asyncio.wait([answer], timeout=CHECK_INTERVAL_S)
@@ -224,7 +236,8 @@ class Member:
             on_closed=self.reasons.append,
             on_data=ignore_data,
         )
-        self._engine = engine
+        self.up_tracks: list[UpTrackId] = []
+        self.engine = engine
 
     def _note_connected(self) -> None:
         self.is_connected = True
@@ -241,11 +254,12 @@ class Member:
         self.peer.meet(self.transport.local, self.peer.server[0])
 
     def publish(self, config: UpTrackConfig) -> UpTrackId:
-        return self._engine.add_uptrack(self.transport.id, config)
+        self.up_tracks.append(self.engine.add_uptrack(self.transport.id, config))
+        return self.up_tracks[-1]
 
     def subscribe(self, uptrack: UpTrackId, config: DownTrackConfig) -> DownTrackId:
-        downtrack = self._engine.add_downtrack(self.transport.id, config)
-        self._engine.connect(downtrack, uptrack)
+        downtrack = self.engine.add_downtrack(self.transport.id, config)
+        self.engine.connect(downtrack, uptrack)
         return downtrack
 
 

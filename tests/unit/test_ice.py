@@ -208,6 +208,41 @@ async def test_the_peer_moves_to_another_path_by_nominating_it(wire: Wire) -> No
     assert wire.selected == [A, B, A]
 
 
+async def test_media_is_followed_to_a_path_that_was_checked_and_not_nominated(wire: Wire) -> None:
+    await connected_on(wire, A)
+    wire.agent.follow(B)
+    wire.check(B)
+    await eventually(lambda: wire.requests(B))
+    wire.agent.follow(B)
+    assert wire.selected == [A], "it has not answered our check"
+    await wire.answer_check(B)
+    wire.agent.follow(B)
+    wire.agent.follow(B)
+    assert wire.selected == [A, B] and wire.agent.selected_path == B
+    wire.agent.follow(C)
+    assert wire.selected == [A, B]
+
+
+async def test_media_is_not_followed_before_the_first_nomination(wire: Wire) -> None:
+    wire.connect()
+    wire.check(A)
+    await wire.answer_check(A)
+    wire.agent.follow(A)
+    assert wire.selected == []
+
+
+async def test_consent_is_asked_for_on_the_path_that_media_was_followed_to(
+    wire: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(aioice.ice, "CONSENT_INTERVAL", 0.002)
+    await connected_on(wire, A)
+    wire.check(B)
+    await wire.answer_check(B)
+    wire.agent.follow(B)
+    before = len(wire.requests(B))
+    await eventually(lambda: len(wire.requests(B)) > before)
+
+
 async def test_a_path_is_selected_once_however_often_it_is_nominated(wire: Wire) -> None:
     await connected_on(wire, A)
     connection = wire.agent._connection
