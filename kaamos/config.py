@@ -24,6 +24,13 @@ Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
 Count = Annotated[int, msgspec.Meta(ge=0, le=1_000_000_000)]
 Seconds = Annotated[float, msgspec.Meta(ge=0, le=10 * 365 * 86400)]
 
+MIN_TURN_TTL_S = 60  # to answer an offer and connect; clocks of two servers differ by seconds
+
+_ICE_URL = re.compile(
+    r"(stuns?|turns?):(\[(?P<ipv6>[0-9a-fA-F:.]+)\]|[A-Za-z0-9._-]+)(:(?P<port>[0-9]{1,5}))?"
+    r"(?P<transport>\?transport=(udp|tcp))?"
+)
+
 
 class Http(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Where REST, WebSocket and page are served."""
@@ -44,14 +51,22 @@ class IceServer(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_de
     """An ``RTCIceServer`` as clients get it (W3C webrtc, section 4.2.4)."""
 
     urls: str | tuple[str, ...]
-    username: str = ""
+    username: str = ""  # of a TURN server that does not share our secret
     credential: str = ""
+
+    def __repr__(self) -> str:
+        return f"IceServer({self.urls!r})"  # logs and tracebacks tell no credentials
 
 
 class Ice(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What clients may use beside our own candidates."""
 
     servers: tuple[IceServer, ...] = ()
+    turn_secret: str = ""  # shared with the TURN servers (coturn: static-auth-secret)
+    turn_ttl_s: Seconds = 24 * 3600.0  # how long a client may begin to use what its join brought
+
+    def __repr__(self) -> str:
+        return f"Ice({self.servers!r})"
 
 
 class Media(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -122,6 +137,12 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         for address in self.rtc.ip:
             _check_candidate_address(address)
         _check_public_url(self.http.public_url)
+        _check_ice(self.ice)
+
+
+def is_turn_url(url: str) -> bool:
+    """Return whether an ICE server's URL is of TURN (RFC 7065), not of STUN (RFC 7064)."""
+    return url.partition(":")[0] in ("turn", "turns")
 
 
 def is_loopback(host: str) -> bool:
@@ -247,3 +268,38 @@ def _check_public_url(url: str) -> None:
         is_base = False
     if not is_base:
         raise ConfigError(f"http.public_url: {url!r} is not like https://meet.example.org")
+
+
+def _check_ice(ice: Ice) -> None:
+    if not MIN_TURN_TTL_S <= ice.turn_ttl_s:
+        raise ConfigError(f"ice.turn_ttl_s: a client needs some time; at least {MIN_TURN_TTL_S}")
+    for server in ice.servers:
+        urls = (server.urls,) if isinstance(server.urls, str) else server.urls
+        if not urls:
+            raise ConfigError("ice.servers: a server has no urls")
+        for url in urls:
+            if not _is_ice_url(url):
+                raise ConfigError(
+                    f"ice.servers: {url!r} is not like stun:stun.example.org or"
+                    " turn:turn.example.org:3478?transport=udp"
+                )
+        if bool(server.username) != bool(server.credential):
+            raise ConfigError(f"ice.servers: username and credential of {urls[0]} go together")
+        if any(map(is_turn_url, urls)) and not (server.username or ice.turn_secret):
+            raise ConfigError(
+                f"ice.servers: {urls[0]} needs ice.turn_secret (KAAMOS_ICE_TURN_SECRET), or username and"
+                " credential of its own"
+            )
+
+
+def _is_ice_url(url: str) -> bool:
+    """Return whether a browser would take it: RFC 7064 section 3.1, RFC 7065 section 3.1."""
+    match = _ICE_URL.fullmatch(url)
+    if match is None or int(match["port"] or 0) > 65535:
+        return False
+    if match["ipv6"]:
+        try:
+            ipaddress.IPv6Address(match["ipv6"])
+        except ValueError:
+            return False
+    return match["transport"] is None or is_turn_url(url)

@@ -33,6 +33,7 @@ SANS_IO = frozenset(
         "signaling.frames",
         "signaling.messages",
         "signaling.session",
+        "signaling.turn",
         "signaling.auth",
         "room.slots",
         "room.allocation",

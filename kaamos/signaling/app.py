@@ -2,6 +2,8 @@
 
 import asyncio
 import errno
+import secrets
+import time
 from collections import Counter
 from contextlib import suppress
 from typing import Literal
@@ -11,7 +13,7 @@ from aiohttp import web
 from kaamos.config import Config
 from kaamos.errors import ConfigError, ErrorCode, RemoteProtocolError
 from kaamos.room.room import Rooms, check_room_id
-from kaamos.signaling import frames
+from kaamos.signaling import frames, turn
 from kaamos.signaling.frames import LimitsData, Welcome
 from kaamos.signaling.limits import AddressLimit, address_key
 from kaamos.signaling.outbox import CLOSE_TIMEOUT_S
@@ -33,11 +35,16 @@ class Sockets:
         self._limits = config.limits
         self._rooms = rooms
         self._guard = guard
-        welcome = Welcome(
-            config.ice.servers,
-            LimitsData(config.limits.message_bytes, config.limits.messages_per_second),
-            version,
-        )
+
+        def welcome() -> Welcome:
+            # One for each join: TURN credentials are for one client and some time.
+            expires_at = int(time.time() + config.ice.turn_ttl_s)
+            return Welcome(
+                turn.ice_servers(config.ice, expires_at=expires_at, name=secrets.token_hex(8)),
+                LimitsData(config.limits.message_bytes, config.limits.messages_per_second),
+                version,
+            )
+
         self._presences = Presences(resume_s=config.rooms.resume_s, welcome=welcome)
         self._most_pending = config.limits.ws_per_minute * PENDING_FACTOR
         self._failures = AddressLimit(config.limits.ws_per_minute)

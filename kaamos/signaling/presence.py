@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
+from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -84,7 +85,7 @@ class Presence:
     def tell(self, event: RoomEvent) -> None:
         """Pass on what the room says."""
         if isinstance(event, Joined):
-            welcome = self._presences.welcome
+            welcome = self._presences.welcome()
             for frame in frames.acknowledgement(event, welcome, self.ticket, self._join_id):
                 self.send(frame)
         elif isinstance(event, OfferMade):
@@ -154,7 +155,7 @@ class Presence:
         self._sign_of_life.set()
         ticket = Ticket(self.ticket.session, self.ticket.token, is_resumed=True)
         for frame in frames.acknowledgement(
-            self.participant.joined, self._presences.welcome, ticket, join_id
+            self.participant.joined, self._presences.welcome(), ticket, join_id
         ):
             self.send(frame)
         for text in missed:
@@ -227,10 +228,11 @@ def _slots_of(join: Join) -> dict[Kind, int]:
 class Presences:
     """Everybody who is in a room of this server by a WebSocket, or was just now.
 
-    ``resume_s``: how long a participant is kept without a socket.
+    ``resume_s``: how long a participant is kept without a socket.  ``welcome``: returns what the next
+    acknowledgement of a join says beside who joined.
     """
 
-    def __init__(self, *, resume_s: float, welcome: Welcome) -> None:
+    def __init__(self, *, resume_s: float, welcome: Callable[[], Welcome]) -> None:
         self.resume_s = resume_s
         self.welcome = welcome
         self.announcer = Announcer()
