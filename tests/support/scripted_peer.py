@@ -38,20 +38,19 @@ class ScriptedPeer:
 
     Attributes:
         media: (monotonic time, port of ours, packet) of every RTP packet that came, decrypted.
-        priority: of its checks; None leaves the attribute out, as FFmpeg does.
+        is_terse: its checks say who and USE-CANDIDATE, and its answers nothing, as those of FFmpeg.
         answers_checks: whether it answers those of the server.
     """
 
     role = "controlling"  # what RTCDtlsTransport asks of its ICE transport, with _recv and _send
 
-    def __init__(
-        self, *, ip: str = "127.0.0.1", dtls_role: str = "client", priority: int | None = 1853824767
-    ) -> None:
+    def __init__(self, *, ip: str = "127.0.0.1", dtls_role: str = "client", is_terse: bool = False) -> None:
         self.ufrag, self.pwd = secrets.token_hex(4), secrets.token_hex(16)
         self.media: list[tuple[float, int, bytes]] = []
         self.rtcp = 0
-        self.priority = priority
+        self.is_terse = is_terse
         self.answers_checks = True
+        self.checks_heard = 0
         self.certificate = RTCCertificate.generateCertificate()
         self.dtls = RTCDtlsTransport(cast(RTCIceTransport, self), [self.certificate])
         self.dtls._set_role(dtls_role)
@@ -117,9 +116,9 @@ class ScriptedPeer:
         """
         request = stun.Message(stun.Method.BINDING, stun.Class.REQUEST)
         request.attributes["USERNAME"] = f"{self._remote[0]}:{self.ufrag}"
-        request.attributes["ICE-CONTROLLING"] = 1
-        if self.priority is not None:
-            request.attributes["PRIORITY"] = self.priority
+        if not self.is_terse:
+            request.attributes["PRIORITY"] = 1853824767
+            request.attributes["ICE-CONTROLLING"] = 1
         if nominate:
             request.attributes["USE-CANDIDATE"] = None
         request.add_message_integrity(self._remote[1].encode())
@@ -187,10 +186,12 @@ class ScriptedPeer:
 
     def _take_stun(self, message: stun.Message) -> None:
         if message.message_class is stun.Class.REQUEST:
+            self.checks_heard += 1
             username = f"{self.ufrag}:{self._remote[0]}"
             if self.answers_checks and message.attributes["USERNAME"] == username:
                 answer = stun.Message(stun.Method.BINDING, stun.Class.RESPONSE, message.transaction_id)
-                answer.attributes["XOR-MAPPED-ADDRESS"] = self.server
+                if not self.is_terse:
+                    answer.attributes["XOR-MAPPED-ADDRESS"] = self.server
                 answer.add_message_integrity(self.pwd.encode())
                 self.send(bytes(answer))
         else:
