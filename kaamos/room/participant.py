@@ -132,9 +132,10 @@ class Participant:
         Raises:
             RemoteProtocolError: INVALID_SDP, or STALE_NEGOTIATION where that offer no longer stands.
         """
-        if self.connection is None or self._last_offer is None:
+        if self.connection is None:
             raise RemoteProtocolError(ErrorCode.STALE_NEGOTIATION, "there was no offer to answer")
-        if offer_id is not None and offer_id != self._last_offer.offer_id:
+        last_id = None if self._last_offer is None else self._last_offer.offer_id
+        if None not in (offer_id, last_id) and offer_id != last_id:
             raise RemoteProtocolError(ErrorCode.STALE_NEGOTIATION, "the offer that this answers is over")
         with self._description(sources):
             self.connection.receive_answer(sdp)

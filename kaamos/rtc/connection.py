@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Protocol
 
-from kaamos.errors import LocalProtocolError
+from kaamos.errors import LocalProtocolError, RemoteProtocolError
 from kaamos.media.description import DownTrackConfig, DownTrackId, Kind, UpTrackConfig, UpTrackId
 from kaamos.media.engine import Engine
 from kaamos.rtc.capabilities import decodable_as
@@ -165,7 +165,11 @@ class PeerConnection:
             LocalProtocolError: the connection is closed.
         """
         self._check_open()
-        self._negotiator.receive_answer(sdp)
+        try:
+            self._negotiator.receive_answer(sdp)
+        except RemoteProtocolError:
+            self._plan_offer()  # the second answer to a repeated offer makes a further one needed
+            raise
         self._stop_timer()
         self._renew_wishes()
         self._follow()
@@ -250,7 +254,7 @@ class PeerConnection:
         self._negotiator.withdraw_offer()
 
     def resume(self) -> None:
-        """Offer again what is needed, after the client's next offer or soon without it."""
+        """Offer afresh, after the client's next offer where that leaves a need, or soon without it."""
         self.suspend()
         self._is_suspended = False
         if not self._is_closed:
@@ -404,12 +408,12 @@ class PeerConnection:
         self._is_resuming = False
         if self._negotiator.needs_offer:
             offer = self._negotiator.create_offer()
-            self._start_timer(ANSWER_TIMEOUT_S, lambda: self._repeat_offer(offer))
+            self._start_timer(ANSWER_TIMEOUT_S, self._repeat_offer)
             self._events.on_offer(offer)
 
-    def _repeat_offer(self, offer: str) -> None:
+    def _repeat_offer(self) -> None:
         self._start_timer(ANSWER_TIMEOUT_S, lambda: self._transport.end("negotiation timeout"))
-        self._events.on_offer(offer)
+        self._events.on_offer(self._negotiator.repeat_offer())
 
     def _start_timer(self, delay_s: float, act: Callable[[], None]) -> None:
         self._timer = asyncio.get_running_loop().call_later(delay_s, act)

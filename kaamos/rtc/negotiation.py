@@ -82,12 +82,17 @@ class Negotiator:
         self._max_sections = max_sections
         self._numbering = Numbering()
         self._sections: list[Section] = []  # by m-line
+        self._sure_lines = 0  # so many m-lines the peer knows of even if our last answer got lost
+        self._has_lost = False  # perhaps our last answer or the peer's got lost: neither knows what is agreed
+        self._repeats = 0  # offers of ours that were said again, and not answered again so far
         self._added: list[Section] = []  # ours, not yet answered: without an m-line
+        self._withdrawn: list[Section] = []  # those of them that the peer may have answered, unheard
         self._known: dict[str, Section] = {}  # every mid of audio or video there ever was
         self._ssrcs: set[int] = set()
         self._is_answering = False
         self._is_mixed_offered = False  # by the peer, for the whole session (RFC 8285 section 6)
         self._outstanding: tuple[_Said, ...] | None = None
+        self._offer = ""  # the text of the last one
 
     # What the peer offers
 
@@ -103,9 +108,9 @@ class Negotiator:
             raise LocalProtocolError("the last offer was not answered")
         description = Description.parse(sdp)
         peers = self._read_sections(description)
-        sections = [self._section_for(index, peer) for index, peer in enumerate(peers)]
-        if len(peers) < len(self._sections):
+        if len(peers) < (self._sure_lines if self._has_lost else len(self._sections)):
             raise SdpError("a media section of an earlier description is missing")
+        sections = [self._section_for(index, peer) for index, peer in enumerate(peers)]
         if len(peers) > self._max_sections:
             raise SdpError(f"more than {self._max_sections} media sections")
         known: dict[str, Section] = {
@@ -117,7 +122,13 @@ class Negotiator:
 
         self._numbering = heard.numbering
         self.remote = heard.remote
+        for section in self._sections:
+            if section not in sections:
+                section.stop()
+        self._sure_lines = min(len(self._sections), len(sections))
         self._sections = sections
+        self._added = [section for section in self._added if section not in sections]
+        self._has_lost, self._withdrawn = False, []
         self._known.update(known)
         self._is_mixed_offered = description.session.has("extmap-allow-mixed")
         for section, (peer, extensions) in zip(sections, heard.sections, strict=True):
@@ -154,11 +165,18 @@ class Negotiator:
 
     @property
     def needs_offer(self) -> bool:
-        """What should play differs from what the peer was told last (by the outstanding offer, if any)."""
+        """What should play differs from what the peer was told last (by the outstanding offer, if any).
+
+        Or it may have been told something else than we know.
+        """
         if not self.is_established:
             return False
         if self._outstanding is None:
-            return bool(self._added) or any(section.playing != section.told for section in self._sections)
+            return (
+                self._has_lost
+                or bool(self._added)
+                or any(section.playing != section.told for section in self._sections)
+            )
         offered = {id(view.section) for view in self._outstanding}
         return any(view.section.playing != view.playing for view in self._outstanding) or any(
             id(section) not in offered for section in self._added
@@ -173,9 +191,16 @@ class Negotiator:
         for section in self._added:
             self._propose(section)
         said = tuple(map(_say, [*self._sections, *self._added]))
-        offer = self._write(said, Setup.ACTPASS, allows_mixed=True)
+        self._offer = self._write(said, Setup.ACTPASS, allows_mixed=True)
         self._outstanding = said
-        return offer
+        return self._offer
+
+    def repeat_offer(self) -> str:
+        """Return the outstanding offer once more; the peer may answer it twice."""
+        if self._outstanding is None:
+            raise LocalProtocolError("no offer is outstanding")
+        self._repeats += 1
+        return self._offer
 
     def receive_answer(self, sdp: str) -> None:
         """Take in the peer's answer to the outstanding offer.
@@ -185,6 +210,10 @@ class Negotiator:
                 stays outstanding then.
         """
         if self._outstanding is None:
+            if self._repeats:
+                # It took our offer twice, the second time perhaps by rolling back one of its own.
+                self._repeats -= 1
+                self._has_lost = True
             raise RemoteProtocolError(ErrorCode.STALE_NEGOTIATION, "there is no offer to answer")
         description = Description.parse(sdp)
         peers = self._read_sections(description)
@@ -203,11 +232,23 @@ class Negotiator:
                 view.section.take(peer, extensions, allows_mixed=allows_mixed)
                 _settle(view, peer.direction)
         self._sections = [view.section for view in self._outstanding]
+        self._sure_lines = len(self._sections)
+        self._has_lost, self._withdrawn = False, []
         self._added = [section for section in self._added if section not in self._sections]
         self._outstanding = None
 
     def withdraw_offer(self) -> None:
-        """Forget the outstanding offer, if there is one; its new sections go out with the next."""
+        """Forget the outstanding offer, if there is one; its new sections go out with the next.
+
+        What was said last may be lost, too: the next offer of the peer need not know of our last answer, and
+        may go on from an answer of its own to the offer that we forget.
+        """
+        said = [view.section for view in self._outstanding or ()]
+        self._withdrawn = [
+            section for section in self._added if section in said or section in self._withdrawn
+        ]
+        self._has_lost = True
+        self._repeats = 0
         self._outstanding = None
 
     # What plays where
@@ -328,20 +369,23 @@ class Negotiator:
     def _section_for(self, index: int, peer: PeerSection) -> Section:
         """Return the state of an offered section: the one we know, or a new one that is not yet kept.
 
-        A refused m-line may be used again under another mid (RFC 9429 section 5.2.2), others may not change.
+        A refused m-line may be used again under another mid (RFC 9429 section 5.2.2), others may not change;
+        unless what made or refused them got lost.
         """
         current = self._sections[index] if index < len(self._sections) else None
         if current is not None:
             is_same = current.mid == peer.mid and current.media_name == peer.media.media
             if is_same:
                 return current
-            if not current.is_rejected:
+            if not (current.is_rejected or self._has_lost):
                 raise SdpError(f"section {index} changed its mid or its kind")
         known = self._known.get(peer.mid) if peer.mid is not None else None
         if known is not None:
             if known.media_name != peer.media.media:
                 raise SdpError(f"mid {peer.mid!r} changed its kind")
-            if known in self._added or (known in self._sections and not known.is_rejected):
+            is_ours = known in self._added and known not in self._withdrawn
+            is_elsewhere = known in self._sections and not (known.is_rejected or self._has_lost)
+            if is_ours or is_elsewhere:
                 raise SdpError(f"mid {peer.mid!r} is in use elsewhere")
             return known
         mid = None if peer.mid is None else Mid(peer.mid)

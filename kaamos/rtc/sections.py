@@ -362,10 +362,14 @@ class Section:
 
     def reject(self, peer: PeerSection) -> None:
         """Nothing flows here any more, and nothing plays."""
-        self.is_rejected = True
-        self.sctp = None
         self.protocol = peer.media.protocol
         self._formats = tuple(peer.media.formats)
+        self.stop()
+
+    def stop(self) -> None:
+        """The section is out of use."""
+        self.is_rejected = True
+        self.sctp = None
         self.peer_sends = self.peer_receives = self.said_sends = self.said_receives = False
         self.playing = self.told = None
 

@@ -30,8 +30,11 @@ class Negotiation(RuleBasedStateMachine):
         super().__init__()
         self.server = negotiator()
         self.peer = SdpPeer()
-        self.up: deque[tuple[str, str]] = deque()
-        self.down: deque[tuple[str, str]] = deque()
+        # What is under way: "offer" or "answer", the number of the offer, and the text.
+        self.up: deque[tuple[str, int, str]] = deque()
+        self.down: deque[tuple[str, int, str]] = deque()
+        self.numbers = itertools.count(1)
+        self.peer_offer = self.server_offer = 0  # the number of the last one
         self.tracks = itertools.count()
         self.meanings: dict[tuple[str, int], object] = {}
         self.ssrcs: dict[tuple[str, str], int] = {}
@@ -56,7 +59,8 @@ class Negotiation(RuleBasedStateMachine):
     @precondition(lambda self: self.peer.pending is None)
     @rule()
     def peer_offers(self) -> None:
-        self.up.append(("offer", self.peer.offer()))
+        self.peer_offer = next(self.numbers)
+        self.up.append(("offer", self.peer_offer, self.peer.offer()))
 
     # What the server does
 
@@ -73,33 +77,58 @@ class Negotiation(RuleBasedStateMachine):
     @precondition(lambda self: self.server.is_established and not self.server.has_outstanding_offer)
     @rule()
     def server_offers(self) -> None:
-        self.down.append(("offer", self.server.create_offer()))
+        self.server_offer = next(self.numbers)
+        self.down.append(("offer", self.server_offer, self.server.create_offer()))
+
+    @precondition(lambda self: self.server.has_outstanding_offer)
+    @rule()
+    def server_repeats_its_offer(self) -> None:
+        self.down.append(("offer", self.server_offer, self.server.repeat_offer()))
 
     # What the network does
 
     @precondition(lambda self: self.up)
     @rule()
     def server_receives(self) -> None:
-        what, sdp = self.up.popleft()
-        if what == "answer":
-            self.server.receive_answer(sdp)
-            return
+        what, number, sdp = self.up.popleft()
         was_outstanding = self.server.has_outstanding_offer
+        if what == "answer":
+            if was_outstanding and number != self.server_offer:
+                return  # the room drops it, by its id
+            try:
+                self.server.receive_answer(sdp)
+            except RemoteProtocolError as error:
+                assert error.code is ErrorCode.STALE_NEGOTIATION and not was_outstanding
+            return
         try:
             self.server.receive_offer(sdp)
         except RemoteProtocolError as error:
             assert error.code is ErrorCode.GLARE and was_outstanding
         else:
-            self.down.append(("answer", self.server.create_answer()))
+            self.down.append(("answer", number, self.server.create_answer()))
 
     @precondition(lambda self: self.down)
     @rule()
     def peer_receives(self) -> None:
-        what, sdp = self.down.popleft()
-        if what == "answer":
+        what, number, sdp = self.down.popleft()
+        if what == "offer":
+            self.up.append(("answer", number, self.peer.answer(sdp)))
+        elif self.peer.pending is not None and number == self.peer_offer:
             self.peer.accept(sdp)
-        else:
-            self.up.append(("answer", self.peer.answer(sdp)))
+
+    @precondition(lambda self: self.down and self.down[0][0] == "offer")
+    @rule()
+    def peer_never_answers(self) -> None:
+        self.down.popleft()
+
+    @rule()
+    def peer_comes_back(self) -> None:
+        """Its socket broke, and what was under way is lost; it goes on with another one."""
+        self.up.clear()
+        self.down.clear()
+        self.server.withdraw_offer()
+        if self.peer.pending is not None:
+            self.peer.rollback()
 
     # What always holds
 
@@ -150,7 +179,9 @@ class Negotiation(RuleBasedStateMachine):
                     self.peer_receives()
                 else:
                     self.server_receives()
-            if self.peer.needs_offer or not self.server.is_established:
+            if self.server.has_outstanding_offer:
+                self.server_repeats_its_offer()
+            elif self.peer.needs_offer or not self.server.is_established:
                 self.peer_offers()
             elif self.server.needs_offer:
                 self.server_offers()
@@ -162,7 +193,7 @@ class Negotiation(RuleBasedStateMachine):
         assert all(self.server.is_sendable(mid) for mid in playing)
         assert set(self.server.up_sections) == {mid for mid, line in lines.items() if line.sends_now}
         assert set(self.server.up_sections) == {mid for mid, line in lines.items() if sends(line.direction)}
-        assert all(up.config.rids == lines[mid].rids for mid, up in self.server.up_sections.items())
+        assert all(up.config.rids == lines[mid].agreed_rids for mid, up in self.server.up_sections.items())
         assert all(
             down.config.allows_two_byte for mid, down in self.server.down_sections.items() if mid in lines
         )
