@@ -5,6 +5,7 @@ from collections.abc import Callable
 import pytest
 
 _rows: list[tuple[int, dict[str, float]]] = []
+_notes: list[str] = []
 
 
 @pytest.fixture
@@ -15,7 +16,17 @@ def record_ratios() -> Callable[[int, dict[str, float]], None]:
     return record
 
 
+@pytest.fixture
+def record_note() -> Callable[[str], None]:
+    """Keep a line to be printed at the end."""
+    return _notes.append
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if _notes:
+        terminalreporter.section("ratios (same run, interleaved)")
+    for note in _notes:
+        terminalreporter.line(note)
     if not _rows:
         return
     terminalreporter.section("plain asyncio over Kaamos, CPU a forwarded packet (same run, interleaved)")

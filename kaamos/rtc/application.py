@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 
 from kaamos.rtc.channel import MAX_MESSAGE_BYTES
-from kaamos.rtc.sdp import Draft, Media, SdpError
+from kaamos.rtc.sdp import Draft, SdpError, Terms
 
 SCTP_PORT = 5000  # ours; the number means nothing under DTLS, and everybody uses this one
 
@@ -25,7 +25,7 @@ class SctpParameters:
     max_message_bytes: int
 
 
-def read_sctp(media: Media) -> SctpParameters | None:
+def read_sctp(media: Terms) -> SctpParameters | None:
     """Return what an application section says, None where it is for something else.
 
     Raises:
@@ -49,7 +49,7 @@ def write_sctp(protocol: str, address: tuple[str, int], mid: str | None) -> Draf
     return media
 
 
-def _number(media: Media, name: str, highest: int) -> int | None:
+def _number(media: Terms, name: str, highest: int) -> int | None:
     values = media.all(name)
     if not values:
         return None

@@ -87,7 +87,7 @@ def read_bundle(description: Description, accepted: Sequence[PeerSection]) -> tu
     for section in accepted:
         if section.mid not in group:
             raise SdpError(f"section {section.mid!r} is not bundled with the others")
-        if section.kind is not None and not section.media.has("rtcp-mux"):
+        if section.terms.kind is not None and not section.media.has("rtcp-mux"):
             raise SdpError(f"section {section.mid!r} has no a=rtcp-mux")
     mids = {section.mid for section in accepted}
     first = next(mid for mid in group if mid in mids)

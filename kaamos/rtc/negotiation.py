@@ -9,21 +9,21 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from kaamos.errors import ErrorCode, LocalProtocolError, RemoteProtocolError
-from kaamos.media.description import Extension, Kind
+from kaamos.media.description import Kind
 from kaamos.rtc.application import SctpParameters
 from kaamos.rtc.bundle import LocalTransport, RemoteTransport, read_bundle, read_transport
 from kaamos.rtc.numbering import Numbering
 from kaamos.rtc.sdp import Description, Direction, Draft, SdpError, Setup
 from kaamos.rtc.sections import (
-    RTP_PROTOCOL,
     DownSection,
     Mid,
     PeerSection,
     Playing,
     Section,
     UpSection,
-    read_section,
+    read_sections,
 )
+from kaamos.rtc.terms import RTP_PROTOCOL, AgreedTerms, PeerTerms, agree, offered_part, propose
 
 __all__ = ["DownSection", "LocalTransport", "Mid", "Negotiator", "RemoteTransport", "UpSection"]
 
@@ -43,8 +43,7 @@ class _Said:
 class _Heard:
     """A description of the peer that passed every check, and what would follow from taking it."""
 
-    # Extensions: those it may use, None where the section is refused.
-    sections: Sequence[tuple[PeerSection, frozenset[Extension] | None]]
+    sections: Sequence[tuple[PeerSection, AgreedTerms | None]]  # None where it is refused
     numbering: Numbering
     remote: RemoteTransport | None
 
@@ -107,7 +106,7 @@ class Negotiator:
         if self._is_answering:
             raise LocalProtocolError("the last offer was not answered")
         description = Description.parse(sdp)
-        peers = self._read_sections(description)
+        peers = _read_peers(description)
         if len(peers) < (self._sure_lines if self._has_lost else len(self._sections)):
             raise SdpError("a media section of an earlier description is missing")
         sections = [self._section_for(index, peer) for index, peer in enumerate(peers)]
@@ -118,7 +117,7 @@ class Negotiator:
         }
         if len(self._known.keys() | known.keys()) > MAX_MIDS:
             raise SdpError("too many different mids")
-        heard = self._hear(description, [(peer, peer.is_usable) for peer in peers], is_offer=True)
+        heard = self._hear(description, [(peer, peer.terms.is_usable) for peer in peers], is_offer=True)
 
         self._numbering = heard.numbering
         self.remote = heard.remote
@@ -131,13 +130,13 @@ class Negotiator:
         self._has_lost, self._withdrawn = False, []
         self._known.update(known)
         self._is_mixed_offered = description.session.has("extmap-allow-mixed")
-        for section, (peer, extensions) in zip(sections, heard.sections, strict=True):
-            if extensions is None:
+        for section, (peer, terms) in zip(sections, heard.sections, strict=True):
+            if terms is None:
                 section.reject(peer)
                 continue
-            section.take(peer, extensions, allows_mixed=self._is_mixed_offered)
-            section.peer_sends = peer.direction.sends
-            if peer.direction.receives:
+            section.take(peer, terms, allows_mixed=self._is_mixed_offered)
+            section.peer_sends = peer.terms.direction.sends
+            if peer.terms.direction.receives:
                 self._make_receivable(section)
             else:
                 section.refuse_down()
@@ -216,7 +215,7 @@ class Negotiator:
                 self._has_lost = True
             raise RemoteProtocolError(ErrorCode.STALE_NEGOTIATION, "there is no offer to answer")
         description = Description.parse(sdp)
-        peers = self._read_sections(description)
+        peers = _read_peers(description)
         if len(peers) != len(self._outstanding):
             raise SdpError("the answer has another number of media sections than the offer")
         answered = [_match_answer(view, peer) for view, peer in zip(self._outstanding, peers, strict=True)]
@@ -225,12 +224,12 @@ class Negotiator:
         self._numbering = heard.numbering
         self.remote = heard.remote
         allows_mixed = description.session.has("extmap-allow-mixed")
-        for view, (peer, extensions) in zip(self._outstanding, heard.sections, strict=True):
-            if extensions is None:
+        for view, (peer, terms) in zip(self._outstanding, heard.sections, strict=True):
+            if terms is None:
                 view.section.reject(peer)
             else:
-                view.section.take(peer, extensions, allows_mixed=allows_mixed)
-                _settle(view, peer.direction)
+                view.section.take(peer, terms, allows_mixed=allows_mixed)
+                _settle(view, peer.terms.direction)
         self._sections = [view.section for view in self._outstanding]
         self._sure_lines = len(self._sections)
         self._has_lost, self._withdrawn = False, []
@@ -356,16 +355,6 @@ class Negotiator:
 
     # Reading
 
-    def _read_sections(self, description: Description) -> list[PeerSection]:
-        default = description.session.direction
-        peers = [read_section(media, default) for media in description.media]
-        mids = [peer.mid for peer in peers if peer.mid is not None]
-        if len(set(mids)) != len(mids):
-            raise SdpError("two sections have the same mid")
-        # A connection has one SCTP association (RFC 8841 section 10.2): a second section is refused.
-        first = next((peer for peer in peers if peer.sctp is not None and peer.is_usable), None)
-        return [peer if peer is first or peer.sctp is None else replace(peer, sctp=None) for peer in peers]
-
     def _section_for(self, index: int, peer: PeerSection) -> Section:
         """Return the state of an offered section: the one we know, or a new one that is not yet kept.
 
@@ -389,30 +378,38 @@ class Negotiator:
                 raise SdpError(f"mid {peer.mid!r} is in use elsewhere")
             return known
         mid = None if peer.mid is None else Mid(peer.mid)
-        return Section(mid, peer.kind, peer.media.media, peer.media.protocol)
+        return Section(mid, peer.terms.kind, peer.media.media, peer.media.protocol)
 
     def _hear(
         self, description: Description, sections: Sequence[tuple[PeerSection, bool]], *, is_offer: bool
     ) -> _Heard:
         """Check what concerns the sections together: numbers, SSRCs, bundle and transport."""
-        accepted = [peer for peer, is_accepted in sections if is_accepted]
         numbering = self._numbering.copy()
-        heard: list[tuple[PeerSection, frozenset[Extension] | None]] = []
+        agreed: dict[PeerTerms, AgreedTerms] = {}
+        latest: dict[Kind | None, PeerTerms] = {}
+        heard: list[tuple[PeerSection, AgreedTerms | None]] = []
         ssrcs: set[int] = set()
         for peer, is_accepted in sections:
+            terms = peer.terms
             if not is_accepted:
                 heard.append((peer, None))
                 continue
-            numbering.learn_codecs((*peer.codecs, *peer.spare_codecs))
-            ids = {extension: number for extension, (number, _) in peer.extensions.items()}
-            heard.append((peer, numbering.learn_extensions(ids)))
-            if peer.direction.sends:
+            if latest.get(terms.kind) is not terms:
+                latest[terms.kind] = terms
+                numbering.learn_codecs((*terms.codecs, *terms.spare_codecs))
+            ids = {extension: number for extension, (number, _) in terms.extensions.items()}
+            usable = numbering.learn_extensions(ids)
+            if terms not in agreed:
+                agreed[terms] = agree(terms, usable)
+            heard.append((peer, agreed[terms]))
+            if terms.direction.sends:
                 named = {*peer.ssrcs, *peer.rtx_ssrcs}
                 if not ssrcs.isdisjoint(named):
                     raise SdpError("an SSRC is used in two sections")
                 ssrcs |= named
-        for peer in accepted:
-            numbering.reserve(peer.foreign_payload_types, peer.foreign_extension_ids)
+        for terms in agreed:
+            numbering.reserve(terms.foreign_payload_types, terms.foreign_extension_ids)
+        accepted = [peer for peer, is_accepted in sections if is_accepted]
         tagged = read_bundle(description, accepted)
         remote = self.remote
         if tagged:
@@ -438,7 +435,7 @@ class Negotiator:
     def _propose(self, section: Section) -> None:
         assert section.kind is not None
         codecs = self._numbering.propose_codecs(section.kind)
-        section.propose(codecs, self._numbering.propose_extensions(section.kind))
+        section.propose(propose(codecs, self._numbering.propose_extensions(section.kind)))
         self._make_receivable(section)
 
     def _write(self, said: Sequence[_Said], setup: Setup, *, allows_mixed: bool) -> str:
@@ -463,6 +460,21 @@ class Negotiator:
             self.local.describe(media, setup, with_candidates=is_first)
             drafts.append(media)
         return "".join(map(str, drafts))
+
+
+def _read_peers(description: Description) -> list[PeerSection]:
+    peers = read_sections(description)
+    mids = [peer.mid for peer in peers if peer.mid is not None]
+    if len(set(mids)) != len(mids):
+        raise SdpError("two sections have the same mid")
+    # A connection has one SCTP association (RFC 8841 section 10.2): a second section is refused.
+    first = next((peer for peer in peers if peer.terms.sctp is not None and peer.terms.is_usable), None)
+    return [
+        peer
+        if peer is first or peer.terms.sctp is None
+        else peer._replace(terms=replace(peer.terms, sctp=None))
+        for peer in peers
+    ]
 
 
 def _say(section: Section) -> _Said:
@@ -493,5 +505,5 @@ def _match_answer(view: _Said, peer: PeerSection) -> tuple[PeerSection, bool]:
         raise SdpError("the answer has other media sections than the offer")
     if view.direction is None or peer.media.port == 0:
         return peer, False
-    peer = section.offered_part(peer)
-    return peer, peer.is_shared
+    peer = peer._replace(terms=offered_part(peer.terms, section.terms))
+    return peer, peer.terms.is_shared

@@ -494,12 +494,19 @@ class Draft:
         self._lines = list(lines)
 
     def add_line(self, line: str) -> None:
-        """Append a whole line, or several with CRLF between them."""
+        """Append a whole line, without its line ending."""
         self._lines.append(line)
 
     def add(self, name: str, value: str | None = None) -> None:
         """Append the attribute ``a=<name>`` or ``a=<name>:<value>``."""
         self._lines.append(f"a={name}" if value is None else f"a={name}:{value}")
+
+    def extend(self, other: "Draft") -> None:
+        """Append all lines of another draft."""
+        if other._lines:
+            if len(other._lines) > 1:
+                other._lines = ["\r\n".join(other._lines)]
+            self._lines += other._lines
 
     def __str__(self) -> str:
         """Return the lines, each ended by CRLF."""

@@ -9,7 +9,7 @@ import re
 from collections.abc import Collection
 from typing import NamedTuple
 
-from kaamos.rtc.sdp import Draft, Media
+from kaamos.rtc.sdp import Draft, Terms
 
 MAX_RIDS = 4  # a section; browsers send three
 
@@ -31,7 +31,7 @@ class Rid(NamedTuple):
         return f"~{self.id}" if self.is_paused else self.id
 
 
-def read_rids(media: Media, payload_types: Collection[int]) -> tuple[Rid, ...]:
+def read_rids(media: Terms, payload_types: Collection[int]) -> tuple[Rid, ...]:
     """Return the versions we take of those the writer of a section sends, in its order.
 
     That is the order of quality, lowest first, as browsers list them.  Of alternatives (``a,b``) the first
@@ -61,7 +61,7 @@ def write_rids(media: Draft, rids: tuple[Rid, ...]) -> None:
         media.add("simulcast", "recv " + ";".join(rid.listed for rid in rids))
 
 
-def _listed(media: Media) -> list[str]:
+def _listed(media: Terms) -> list[str]:
     """Return the send half of ``a=simulcast``, an item a version; nothing if the line is malformed."""
     values = media.all("simulcast")
     fields = values[0].strip(" ").split(" ") if len(values) == 1 else []
@@ -76,7 +76,7 @@ def _listed(media: Media) -> list[str]:
     return lists[directions.index("send")].split(";") if "send" in directions else []
 
 
-def _declared(media: Media, payload_types: Collection[int]) -> dict[str, str]:
+def _declared(media: Terms, payload_types: Collection[int]) -> dict[str, str]:
     """Return the restrictions of each ``a=rid:… send``."""
     found: dict[str, str] = {}
     doubtful = set()
