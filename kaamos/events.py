@@ -141,6 +141,14 @@ class OfferMade:
 
 
 @dataclass(frozen=True, slots=True)
+class OfferWanted:
+    """You make all offers, and should make one: with so many more sections to receive in, perhaps none."""
+
+    audio: int
+    video: int
+
+
+@dataclass(frozen=True, slots=True)
 class AnswerMade:
     """The server's answer to your offer; ``candidates`` only with the first one of a connection."""
 
@@ -151,4 +159,4 @@ class AnswerMade:
 
 # What reads the same for everybody who hears it.
 News = ParticipantList | ParticipantJoined | ParticipantLeft | TrackMuted | MessageSent | SpeakersChanged
-RoomEvent = Joined | News | OfferMade | SlotsChanged | TrackUnsupported
+RoomEvent = Joined | News | OfferMade | OfferWanted | SlotsChanged | TrackUnsupported

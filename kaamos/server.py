@@ -100,6 +100,7 @@ class Server:
                 cname=secrets.token_urlsafe(12),
                 slots=participant.reception.limits,
                 events=participant,
+                client_negotiates=participant.client_negotiates,
             )
 
         rooms = Rooms(

@@ -15,6 +15,7 @@ from kaamos.events import (
     Joined,
     LeaveReason,
     OfferMade,
+    OfferWanted,
     ParticipantInfo,
     Role,
     RoomEvent,
@@ -61,6 +62,7 @@ class Participant:
         on_removed: Callable[[str], None],
         connect: Connect,
         slots: Mapping[Kind, int],
+        client_negotiates: bool = False,
     ) -> None:
         self.room = room
         self.user_id = user_id
@@ -71,6 +73,7 @@ class Participant:
         self.on_removed = on_removed
         self.connection: PeerConnection | None = None
         self.publications: dict[str, Publication] = {}  # by the mid its client sends in
+        self.client_negotiates = client_negotiates  # it makes all offers, and is told when
         self.reception = Reception(self, slots)
         self.wishers: dict[Reception, None] = {}  # those who named this participant
         self._connect = connect
@@ -115,11 +118,7 @@ class Participant:
             answer = self.connection.receive_offer(sdp)
         self._may_be_new_peer = False
         mids = self.sections().keys()
-        if self._is_negotiated:
-            self.reception.renew()
-        else:
-            self._is_negotiated = True
-            self.reception.start(self.connection)
+        self._renew_reception()
         # What is to play besides is for the next offer to say, but what has left a slot is not said again.
         sections = {mid: section for mid, section in self.sections().items() if mid in mids}
         candidates = () if self._are_candidates_told else self.connection.candidates
@@ -238,6 +237,18 @@ class Participant:
 
     # What the connection says (the callbacks of rtc.connection.PeerConnection).
 
+    def on_answering(self) -> None:
+        """Fill the sections in which the client can receive, because it makes all offers."""
+        self._renew_reception()
+
+    def missing(self, kind: Kind) -> int:
+        """Return how many more slots there would be something for."""
+        return self.reception.missing(kind)
+
+    def on_offer_wanted(self, missing: Mapping[Kind, int]) -> None:
+        """Ask the client for an offer, with so many more sections to receive in."""
+        self.outbox(OfferWanted(missing[Kind.AUDIO], missing[Kind.VIDEO]))
+
     def on_offer(self, sdp: str) -> None:
         """Pass our offer on; the same text again is the same offer, sent once more."""
         if self._last_offer is None or self._last_offer.sdp != sdp:
@@ -314,6 +325,14 @@ class Participant:
         return {"room": self.room.room_id, "participant": self.user_id}
 
     # Inside.
+
+    def _renew_reception(self) -> None:
+        assert self.connection is not None
+        if self._is_negotiated:
+            self.reception.renew()
+        else:
+            self._is_negotiated = True
+            self.reception.start(self.connection)
 
     @contextmanager
     def _description(self, sources: Mapping[str, Source]) -> Iterator[None]:

@@ -122,6 +122,17 @@ class Reception:
         else:
             self._recheck(subscription)
 
+    def missing(self, kind: Kind) -> int:
+        """Return how many more slots of a kind there would be something for, within the limit."""
+        slots = self._slots[kind]
+        found: set[Publication] = set()
+        for publication in self._waiting(kind) if self._connection is not None else ():
+            if len(found) >= slots.limit - len(slots.by_mid):
+                break
+            if self._is_waiting(publication) and publication not in self._unable:
+                found.add(publication)
+        return len(found)
+
     # What the client says.
 
     def wish(self, targets: Iterable[Publication | Participant], word: Wish | None) -> None:

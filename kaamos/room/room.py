@@ -108,10 +108,12 @@ class Room:
         outbox: Callable[[RoomEvent], None],
         on_removed: Callable[[str], None],
         slots: Mapping[Kind, int] | None = None,
+        client_negotiates: bool = False,
     ) -> Participant:
         """Return the new member; it and the others are told.  Without ``user_id`` one is made.
 
         ``slots``: how many tracks of a kind it wants to receive at most, where the server allows more.
+        ``client_negotiates``: its client makes all offers.
 
         Raises:
             RemoteProtocolError: ROOM_FULL, or DUPLICATE_IDENTITY where somebody has that id.
@@ -135,6 +137,7 @@ class Room:
             slots={
                 kind: min((slots or {}).get(kind, most), most) for kind, most in self._rooms.slots.items()
             },
+            client_negotiates=client_negotiates,
         )
         others = list(self.participants.values())
         self.participants[user_id] = participant

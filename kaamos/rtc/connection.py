@@ -43,6 +43,15 @@ class ConnectionEvents(Protocol):
     def on_offer(self, sdp: str) -> None:
         """Send this offer to the client; the same text again where the answer did not come."""
 
+    def on_answering(self) -> None:
+        """The client, which makes all offers, gets its answer next; what plays by then is in it."""
+
+    def missing(self, kind: Kind) -> int:
+        """Return how many more slots there would be something for."""
+
+    def on_offer_wanted(self, missing: Mapping[Kind, int]) -> None:
+        """Ask the client for an offer, with so many more sections to receive in."""
+
     def on_published(self, mid: str, kind: Kind) -> None:
         """The client may send in this section now; ``up_tracks`` has it."""
 
@@ -85,6 +94,7 @@ class _Wish:
 class PeerConnection:
     """The connection of one participant; made inside the running loop.
 
+    With ``client_negotiates`` it makes no offers: where it would, it asks the client for one.
     ``slots``: so many tracks of each kind are played at most.  Codecs are named by capabilities.decodable_as.
 
     Attributes:
@@ -101,6 +111,7 @@ class PeerConnection:
         cname: str,
         slots: Mapping[Kind, int],
         events: ConnectionEvents,
+        client_negotiates: bool = False,
     ) -> None:
         self.up_tracks: dict[str, UpTrackId] = {}
         self.candidates: tuple[dict[str, str | int], ...] = ()
@@ -108,6 +119,7 @@ class PeerConnection:
         self._slots = slots
         self._max_down_tracks = DOWN_TRACKS_A_SLOT * sum(slots.values())
         self._events = events
+        self._client_negotiates = client_negotiates
         self._transport = PeerTransport(
             engine,
             certificate,
@@ -150,6 +162,8 @@ class PeerConnection:
             self._is_resuming = False
             self._stop_timer()
         self._renew_wishes()
+        if self._client_negotiates:
+            self._events.on_answering()
         answer = self._negotiator.create_answer()
         if not self.candidates:
             self.candidates = self._read_candidates(answer)
@@ -187,6 +201,8 @@ class PeerConnection:
             return False
         if any(self.accepts(mid, codecs) for mid in self._negotiator.receiving_sections(kind)):
             return True
+        if self._client_negotiates and self._negotiator.receiving_sections(kind):
+            return False
         has_told = any(map(self._negotiator.is_answered, self._made_of(kind)))
         return not has_told and self._negotiator.can_add_section
 
@@ -207,7 +223,7 @@ class PeerConnection:
             stream_id, track_id = msid or (SHARED_STREAM, mid)
             self._wishes[mid] = _Wish(source, kind, stream_id, track_id)
             self._negotiator.play(mid, stream_id, track_id)
-            self._plan_offer()
+        self._plan_offer()
         return mid
 
     def share(self, mid: str) -> None:
@@ -383,7 +399,7 @@ class PeerConnection:
         used = self._down_tracks.keys() | self._wishes.keys()
         if mid not in used and len(used) >= self._max_down_tracks:
             return None
-        if mid is not None:
+        if mid is not None or self._client_negotiates:
             return mid
         fitting = [m for m in self._negotiator.receiving_sections(kind) if self.accepts(m, codecs)]
         if len(fitting) >= self._slots[kind] or not self._negotiator.can_add_section:
@@ -400,13 +416,32 @@ class PeerConnection:
 
     def _plan_offer(self) -> None:
         """Let an offer go out soon, if one is needed and none is out or planned."""
-        if self._timer is None and not self._is_suspended and self._negotiator.needs_offer:
+        if self._timer is None and not self._is_suspended and self._needs_offer:
             self._start_timer(GATHER_S, self._send_offer)
+
+    @property
+    def _needs_offer(self) -> bool:
+        return self._negotiator.needs_offer or any(self._missing_sections().values())
+
+    def _missing_sections(self) -> dict[Kind, int]:
+        """Return how many more sections a client that makes all offers should receive in."""
+        if not (self._client_negotiates and self._negotiator.is_established) or self._is_closed:
+            return dict.fromkeys(Kind, 0)
+        return {
+            kind: min(
+                self._events.missing(kind),
+                max(0, self._slots[kind] - len(self._negotiator.receiving_sections(kind))),
+            )
+            for kind in Kind
+        }
 
     def _send_offer(self) -> None:
         self._timer = None
         self._is_resuming = False
-        if self._negotiator.needs_offer:
+        if self._client_negotiates:
+            if self._needs_offer:
+                self._events.on_offer_wanted(self._missing_sections())
+        elif self._negotiator.needs_offer:
             offer = self._negotiator.create_offer()
             self._start_timer(ANSWER_TIMEOUT_S, self._repeat_offer)
             self._events.on_offer(offer)

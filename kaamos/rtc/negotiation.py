@@ -133,6 +133,7 @@ class Negotiator:
         for section, (peer, terms) in zip(sections, heard.sections, strict=True):
             if terms is None:
                 section.reject(peer)
+                section.terms = AgreedTerms()
                 continue
             section.take(peer, terms, allows_mixed=self._is_mixed_offered)
             section.peer_sends = peer.terms.direction.sends
@@ -227,6 +228,8 @@ class Negotiator:
         for view, (peer, terms) in zip(self._outstanding, heard.sections, strict=True):
             if terms is None:
                 view.section.reject(peer)
+                if view.section in self._sections:
+                    view.section.terms = AgreedTerms()  # stopped, not one of ours that it cannot use
             else:
                 view.section.take(peer, terms, allows_mixed=allows_mixed)
                 _settle(view, peer.terms.direction)
@@ -280,7 +283,10 @@ class Negotiator:
         return section is not None and section.is_showing
 
     def codecs_of(self, mid: Mid) -> frozenset[int]:
-        """Return what a section may carry, by capabilities.decodable_as; nothing where there is none."""
+        """Return what a section may carry, by capabilities.decodable_as; nothing where there is none.
+
+        Nothing either where the peer has stopped it: what played there has to find another place.
+        """
         section = self._known.get(mid)
         return frozenset() if section is None else section.codec_ids
 

@@ -18,6 +18,7 @@ from kaamos.events import (
     MessageSent,
     News,
     OfferMade,
+    OfferWanted,
     ParticipantInfo,
     ParticipantJoined,
     ParticipantLeft,
@@ -166,6 +167,13 @@ class DescriptionData(Struct, frozen=True):
     tracks: dict[str, SectionData]
 
 
+class NegotiateData(Struct, frozen=True):
+    """Offer, with so many more sections to receive in."""
+
+    audio: int
+    video: int
+
+
 class ErrorData(Struct, frozen=True, omit_defaults=True):
     """What was wrong, and with which track if it is about one."""
 
@@ -292,6 +300,11 @@ def unsupported(event: TrackUnsupported) -> Frame:
 def offer(event: OfferMade, dialect: Dialect) -> Frame:
     """Return our offer; its id is what the answer should echo."""
     return _description("offer", event.sdp, event.sections, event.offer_id, dialect)
+
+
+def negotiate(event: OfferWanted) -> Frame:
+    """Return what a client that makes all offers gets instead of ours."""
+    return Frame("negotiate", NegotiateData(event.audio, event.video))
 
 
 def answer(event: AnswerMade, dialect: Dialect, id: MessageId | None) -> list[Frame]:

@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Flag
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
@@ -75,6 +75,7 @@ class Join(Struct, frozen=True):
     room_id: str | None = None
     resume: Resume | None = None
     slots: JoinSlots | None = None
+    negotiation: Literal["client", "server"] = "server"  # client: it makes all offers
 
 
 class TrackHint(Struct, frozen=True):
@@ -253,7 +254,7 @@ def _lifted(frame: dict[str, Any], data: dict[str, Any], names: tuple[str, ...])
 
 
 def _join(frame: dict[str, Any], data: dict[str, Any]) -> Join:
-    fields = _lifted(frame, data, ("user_id", "name", "room_id", "resume", "slots"))
+    fields = _lifted(frame, data, ("user_id", "name", "room_id", "resume", "slots", "negotiation"))
     user_id = fields.get("user_id")
     if isinstance(user_id, int) and not isinstance(user_id, bool):
         fields["user_id"] = user_id = _decimal(user_id)

@@ -15,6 +15,7 @@ from kaamos.events import (
     LeaveReason,
     News,
     OfferMade,
+    OfferWanted,
     RoomEvent,
     SlotsChanged,
     SpeakersChanged,
@@ -39,7 +40,7 @@ SILENT_MEDIA_S = 6.0
 CLAIM_S = 3.0
 
 # They make no sense to a client that comes back: it gets the offers that it needs anew.
-_NOT_KEPT = frozenset({"join", "offer", "answer", "ice-candidate", "ice_candidate"})
+_NOT_KEPT = frozenset({"join", "offer", "answer", "ice-candidate", "ice_candidate", "negotiate"})
 
 
 class Announcer:
@@ -90,6 +91,8 @@ class Presence:
                 self.send(frame)
         elif isinstance(event, OfferMade):
             self.send(frames.offer(event, self.socket.dialect if self.socket else self._dialect))
+        elif isinstance(event, OfferWanted):
+            self.send(frames.negotiate(event))
         elif isinstance(event, SlotsChanged):
             self.send(frames.slots(event))
         elif isinstance(event, TrackUnsupported):
@@ -252,6 +255,7 @@ class Presences:
             outbox=presence.tell,
             on_removed=presence.removed,
             slots=_slots_of(join),
+            client_negotiates=join.negotiation == "client",
         )
         self._by_session[presence.ticket.session] = presence
         self._by_participant[presence.participant] = presence

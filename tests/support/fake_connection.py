@@ -54,6 +54,8 @@ class FakeConnection:
         if "bad" in sdp:
             raise RemoteProtocolError(ErrorCode.INVALID_SDP, "that is no SDP")
         self.peer = _peer(sdp)
+        if self.events.client_negotiates:
+            self.events.on_answering()
         self._take(sdp)
         return f"answer to {sdp}"
 

@@ -133,10 +133,13 @@ class Heard:
 class OriginalClient:
     """One person in a room; enter and leave it with ``async with``."""
 
-    def __init__(self, socket_url: str, *, colour: Colour, tone_hz: float, codec: str = "VP8") -> None:
+    def __init__(
+        self, socket_url: str, *, colour: Colour, tone_hz: float, codec: str = "VP8", **join: str
+    ) -> None:
         self.url = socket_url
         self.colour = colour
         self.tone_hz = tone_hz
+        self._join = {"type": "join", "room_id": self.url.rpartition("/")[2], **join}
         self.codec = codec
         self.offers_answered = 0
         self.errors: list[tuple[object, str]] = []  # the id that each answers to, and its code
@@ -155,7 +158,7 @@ class OriginalClient:
         self._socket = await session.ws_connect(self.url)
         self._stack.push_async_callback(self._socket.close)
         self._stack.push_async_callback(self._connection.close)
-        await self._socket.send_json({"type": "join", "room_id": self.url.rpartition("/")[2]})
+        await self._socket.send_json(self._join)
         await self._offer()
         self._start(self._answer_messages())
         return self
@@ -184,6 +187,10 @@ class OriginalClient:
         self._tasks.add(asyncio.create_task(work))
 
     async def _offer(self) -> None:
+        self._add_tracks()
+        await self._send_offer()
+
+    def _add_tracks(self) -> None:
         self._connection.addTrack(Tone(self.tone_hz))
         self._connection.addTrack(MovingBar(self.colour))
         wanted = (f"video/{self.codec}".lower(), "video/rtx")
@@ -191,6 +198,8 @@ class OriginalClient:
             if transceiver.kind == "video":
                 codecs = RTCRtpSender.getCapabilities("video").codecs
                 transceiver.setCodecPreferences([c for c in codecs if c.mimeType.lower() in wanted])
+
+    async def _send_offer(self) -> None:
         with loopback_candidates():
             await self._connection.setLocalDescription(await self._connection.createOffer())
         await self._socket.send_json({"type": "offer", "sdp": self._connection.localDescription.sdp})
@@ -198,6 +207,7 @@ class OriginalClient:
     async def _answer_messages(self) -> None:
         async for frame in self._socket:
             message = json.loads(frame.data)
+            await self._note(message)
             self.told.append(message)
             if message["type"] in ("offer", "answer"):
                 description = RTCSessionDescription(message["sdp"], message["type"])
@@ -210,6 +220,9 @@ class OriginalClient:
                 self.errors.append((message.get("id"), message["data"]["code"]))
             elif message["type"] == "ice-candidate":
                 await self._connection.addIceCandidate(_as_ice_candidate(message["candidate"]))
+
+    async def _note(self, message: dict[str, Any]) -> None:
+        """What clients of today do with messages that those of the original ignore."""
 
     def _take_track(self, track: MediaStreamTrack) -> None:
         if track.kind == "video":
