@@ -1,0 +1,141 @@
+"""Whatever a client and a room do in whatever order, with real timers: it receives just what there is.
+
+The connections are real, with rooms above them; peers are models (tests/support/sdp_peer.py), and so is time.
+"""
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
+
+from kaamos.media.description import Kind
+from kaamos.rtc.connection import ANSWER_TIMEOUT_S
+from tests.support.sdp_peer import DIRECTIONS, receives, sends
+from tests.support.virtual import Hall
+
+MAX_OTHERS, MAX_TRANSCEIVERS = 4, 8
+
+kinds = st.sampled_from(list(Kind))
+directions = st.sampled_from(DIRECTIONS)
+picks = st.integers(min_value=0, max_value=MAX_TRANSCEIVERS - 1)
+
+
+class Call(RuleBasedStateMachine):
+    def __init__(self) -> None:
+        super().__init__()
+        self.hall = Hall()
+
+    @initialize(client_negotiates=st.booleans(), kind=kinds, direction=directions)
+    def join(self, client_negotiates: bool, kind: Kind, direction: str) -> None:
+        self.me = self.hall.join(client_negotiates=client_negotiates)
+        self.peer = self.me.peer
+        self.peer.add(kind.value, direction)
+
+    # What the others do
+
+    @precondition(lambda self: len(self.hall.members) <= MAX_OTHERS)
+    @rule(kind=kinds)
+    def somebody_comes(self, kind: Kind) -> None:
+        other = self.hall.join()
+        other.peer.add(kind.value, "sendonly")
+        self.hall.do(other.offer)
+        self.hall.do(other.deliver)
+
+    @precondition(lambda self: len(self.hall.members) > 1)
+    @rule(pick=picks, direction=directions)
+    def somebody_changes(self, pick: int, direction: str) -> None:
+        other = self.hall.members[1 + pick % (len(self.hall.members) - 1)]
+        if other.peer.pending is None:
+            other.peer.transceivers[0].direction = direction
+            self.hall.do(other.deliver)
+            self.hall.do(other.offer)
+            self.hall.do(other.deliver)
+
+    # What the client does
+
+    @precondition(lambda self: len(self.peer.transceivers) < MAX_TRANSCEIVERS)
+    @rule(kind=kinds, direction=directions)
+    def adds(self, kind: Kind, direction: str) -> None:
+        self.peer.add(kind.value, direction)
+
+    @rule(pick=picks, direction=directions)
+    def changes(self, pick: int, direction: str) -> None:
+        self.peer.transceivers[pick % len(self.peer.transceivers)].direction = direction
+
+    @precondition(lambda self: self.peer.pending is None)
+    @rule(pick=picks)
+    def stops(self, pick: int) -> None:
+        self.peer.transceivers[pick % len(self.peer.transceivers)].is_stopped = True
+
+    @precondition(lambda self: self.peer.pending is None)
+    @rule()
+    def offers(self) -> None:
+        self.hall.do(self.me.offer)
+
+    @precondition(lambda self: self.me.down and self.me.down[0][0] == "offer")
+    @rule()
+    def never_answers(self) -> None:
+        self.me.down.popleft()
+
+    @rule()
+    def comes_back(self) -> None:
+        self.hall.do(self.me.come_back)
+
+    # What the network and the clock do
+
+    @precondition(lambda self: self.me.up)
+    @rule()
+    def server_receives(self) -> None:
+        self.hall.do(self.me.server_receives)
+
+    @precondition(lambda self: self.me.down)
+    @rule()
+    def client_receives(self) -> None:
+        self.hall.do(self.me.peer_receives)
+
+    @rule(seconds=st.sampled_from((0.02, 0.06, 0.25)))
+    def time_passes(self, seconds: float) -> None:
+        self.hall.wait(seconds)
+
+    @precondition(lambda self: not self.me.down and not self.me.up)
+    @rule()
+    def an_offer_is_repeated_if_one_is_out(self) -> None:
+        connection = self.me.participant.connection
+        if connection is not None and connection._negotiator.has_outstanding_offer:
+            while not self.me.down:
+                self.hall.wait(1.0)
+
+    @rule()
+    def all_settles(self) -> None:
+        for _ in range(3):
+            self.hall.settle()
+            self.hall.wait(ANSWER_TIMEOUT_S + 0.1)  # an offer that was not answered comes once more
+        self.hall.settle()
+        if not self.peer.lines:
+            return  # it never offered anything
+        playing = self.me.participant.reception.playing
+        others = [member for member in self.hall.members if member is not self.me]
+        published = [p for other in others for p in other.participant.publications.values()]
+        assert {p.track_id for p in published} == {p.track_id for p in playing.values()}
+        assert len(published) == sum(sends(other.peer.transceivers[0].direction) for other in others)
+        lines = {line.mid: line for line in self.peer.lines if line.is_alive}
+        heard = {mid: p for mid, p in playing.items() if receives(lines[mid].direction)}
+        assert self.me.shown == {mid: f"{p.publisher.user_id} {p.track_id}" for mid, p in heard.items()}
+        assert self.hall.playing(self.me) == {mid: p.uptrack for mid, p in heard.items()}
+        mine = {mid for mid, line in lines.items() if sends(line.direction)}
+        assert self.me.participant.publications.keys() == mine
+        assert not self.me.removed
+        assert not (self.me.participant.client_negotiates and self.me.participant._offers)
+
+    def teardown(self) -> None:
+        self.all_settles()
+        self.hall.close()
+
+
+Call.TestCase.settings = settings(
+    max_examples=60,
+    stateful_step_count=30,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
+)
+TestCall = Call.TestCase
