@@ -153,8 +153,9 @@ _STATIC_PAYLOAD_TYPES = {
 }
 
 # In-band FEC is inside the Opus payload, which we pass on; 10 ms is the shortest frame browsers send.
-# What we send is what others publish, so it may be stereo; who wants that decoded says stereo=1 (RFC 7587).
-_OPUS_FMTP = "minptime=10;useinbandfec=1;sprop-stereo=1"
+# What others publish may be stereo, but no sprop-stereo says so: it is a hint (RFC 7587 section 6.1), and
+# GStreamer refuses a section that has another value than its encoder. Who wants stereo says stereo=1.
+_OPUS_FMTP = "minptime=10;useinbandfec=1"
 
 # What makes a publisher encode otherwise than it would for a single listener: an answer asks for what the
 # offer said, as a peer of the same making would.  Values by RFC 7587 section 6.1; others are not repeated.

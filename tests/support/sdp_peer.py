@@ -115,12 +115,8 @@ class ServerSection:
         fmtps = dict(value.split(" ", 1) for value in self.values("fmtp"))
         rtpmaps = dict(value.split(" ", 1) for value in self.values("rtpmap"))
         return {
-            # Without transport-cc, and without what the server says of itself.
-            int(pt): (
-                rtpmaps[pt],
-                fmtps.get(pt, "").removesuffix(";sprop-stereo=1"),
-                tuple(self._feedback(pt)),
-            )
+            # Without transport-cc.
+            int(pt): (rtpmaps[pt], fmtps.get(pt, ""), tuple(self._feedback(pt)))
             for pt in self.head[3:]
             if not self.is_rejected
         }

@@ -171,7 +171,7 @@ def test_vp8_is_answered_in_our_words() -> None:
     ],
 )
 def test_an_answer_asks_a_publisher_for_the_opus_that_it_speaks_of(offered: str, wishes: str) -> None:
-    assert capabilities.answer_fmtp(0, offered) == f"minptime=10;useinbandfec=1;sprop-stereo=1{wishes}"
+    assert capabilities.answer_fmtp(0, offered) == f"minptime=10;useinbandfec=1{wishes}"
 
 
 @pytest.mark.parametrize(

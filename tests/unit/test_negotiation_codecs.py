@@ -167,16 +167,16 @@ def test_a_publisher_of_stereo_is_asked_for_stereo_and_its_listeners_are_told() 
         "a=fmtp:111 minptime=10;useinbandfec=1", "a=fmtp:111 minptime=10;useinbandfec=1;stereo=1;usedtx=1"
     )
     _, answer = answer_to(offer)
-    assert answer.media[0].fmtps[111] == "minptime=10;useinbandfec=1;sprop-stereo=1;stereo=1;usedtx=1"
+    assert answer.media[0].fmtps[111] == "minptime=10;useinbandfec=1;stereo=1;usedtx=1"
     server = negotiator()
     server.receive_offer(recorded("chromium-recvonly"))
     server.create_answer()
     server.add_section(Kind.AUDIO)
     for media in Description.parse(server.create_offer()).media:
         if media.media == "audio":
-            assert media.fmtps[111] == "minptime=10;useinbandfec=1;sprop-stereo=1"
+            assert media.fmtps[111] == "minptime=10;useinbandfec=1"
 
 
 def test_who_says_nothing_of_stereo_or_silence_is_not_asked_for_it() -> None:
     _, answer = answer_to(recorded("chromium-plain"))
-    assert answer.media[0].fmtps[111] == "minptime=10;useinbandfec=1;sprop-stereo=1"
+    assert answer.media[0].fmtps[111] == "minptime=10;useinbandfec=1"
