@@ -97,14 +97,19 @@ def read_bundle(description: Description, accepted: Sequence[PeerSection]) -> tu
 
 
 def read_transport(
-    description: Description, tagged: Sequence[Media], known: RemoteTransport | None, *, is_offer: bool
+    description: Description,
+    tagged: Sequence[Media],
+    known: RemoteTransport | None,
+    *,
+    is_offer: bool,
+    may_restart: bool,
 ) -> RemoteTransport:
     """Return the peer's transport, checked against what is already ``known`` of it.
 
     Raises:
-        SdpError: something is missing or malformed, or differs from before.  New ICE credentials in an offer
-            are an ICE restart (RFC 8839 section 4.4.1.1.1); there is no second DTLS association and no change
-            of the DTLS role.
+        SdpError: something is missing or malformed, or differs from before.  New ICE credentials are an ICE
+            restart (RFC 8839 section 4.4.1.1.1) where there ``may_restart`` one be; there is no second DTLS
+            association and no change of the DTLS role.
     """
     blocks = (*tagged, description.session)
     ufrag = _first(blocks, lambda block: block.ufrag)
@@ -118,7 +123,7 @@ def read_transport(
     if known is not None:
         if (fingerprints, is_client) != (known.fingerprints, known.is_dtls_client):
             raise SdpError("fingerprint or DTLS role changed on a living connection")
-        if remote.restarts_ice_of(known) and not is_offer:
+        if remote.restarts_ice_of(known) and not may_restart:
             raise SdpError("ICE credentials changed in an answer on a living connection")
     return remote
 

@@ -179,11 +179,15 @@ class PeerConnection:
             LocalProtocolError: the connection is closed.
         """
         self._check_open()
+        before = self._negotiator.remote
         try:
             self._negotiator.receive_answer(sdp)
         except RemoteProtocolError:
             self._plan_offer()  # the second answer to a repeated offer makes a further one needed
             raise
+        remote = self._negotiator.remote
+        if before is not None and remote is not None and remote.restarts_ice_of(before):
+            self._transport.resume_restart(remote)
         self._stop_timer()
         self._renew_wishes()
         self._follow()

@@ -49,6 +49,8 @@ def parse_stun(data: bytes) -> stun.Message | None:
 class IceAgent:
     """A full ICE agent in the controlled role, for one peer and one generation of credentials.
 
+    ``ufrag`` and ``pwd`` are our credentials, random ones if not given.
+
     ``bind`` is called with each path on which a check of the peer is about to be answered with
     success; where it returns False, because another living peer has the path, nothing is answered.
     ``select`` is called with the path that the peer nominated, again whenever it nominates another one,
@@ -58,14 +60,16 @@ class IceAgent:
     def __init__(
         self,
         port: int,
+        ufrag: str | None = None,
+        pwd: str | None = None,
         *,
         send: Callable[[Path, bytes], None],
         bind: Callable[[Path], bool],
         select: Callable[[Path], bool],
         on_lost: Callable[[], None],
     ) -> None:
-        self.ufrag = _random_text(UFRAG_CHARS)
-        self.pwd = _random_text(PWD_CHARS)
+        self.ufrag = ufrag or _random_text(UFRAG_CHARS)
+        self.pwd = pwd or _random_text(PWD_CHARS)
         self.selected_path: Path | None = None
         self._port = port
         self._send = send

@@ -89,6 +89,7 @@ class Negotiator:
         self._known: dict[str, Section] = {}  # every mid of audio or video there ever was
         self._ssrcs: set[int] = set()
         self._is_answering = False
+        self._is_restart_open = False  # the peer may not have heard of our ICE credentials yet
         self._is_mixed_offered = False  # by the peer, for the whole session (RFC 8285 section 6)
         self._outstanding: tuple[_Said, ...] | None = None
         self._offer = ""  # the text of the last one
@@ -120,6 +121,8 @@ class Negotiator:
         heard = self._hear(description, [(peer, peer.terms.is_usable) for peer in peers], is_offer=True)
 
         self._numbering = heard.numbering
+        if self.remote is not None and heard.remote is not None and heard.remote.restarts_ice_of(self.remote):
+            self._is_restart_open = True
         self.remote = heard.remote
         for section in self._sections:
             if section not in sections:
@@ -235,6 +238,8 @@ class Negotiator:
                 _settle(view, peer.terms.direction)
         self._sections = [view.section for view in self._outstanding]
         self._sure_lines = len(self._sections)
+        if any(terms is not None for _, terms in heard.sections):
+            self._is_restart_open = False
         self._has_lost, self._withdrawn = False, []
         self._added = [section for section in self._added if section not in self._sections]
         self._outstanding = None
@@ -419,7 +424,10 @@ class Negotiator:
         tagged = read_bundle(description, accepted)
         remote = self.remote
         if tagged:
-            remote = read_transport(description, tagged, remote, is_offer=is_offer)
+            # A peer that never heard our answer to its restart meets our new credentials in our offer,
+            # and has to answer them with new ones of its own (RFC 9429 section 5.3.1).
+            may_restart = is_offer or self._is_restart_open
+            remote = read_transport(description, tagged, remote, is_offer=is_offer, may_restart=may_restart)
         return _Heard(heard, numbering, remote)
 
     # Writing

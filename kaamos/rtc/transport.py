@@ -102,13 +102,24 @@ class PeerTransport:
             return
         if self._restart is not None:
             self._dismiss(self._restart)
-        self._restart = agent = self._new_agent()
+        agent = self._new_agent()
         self._engine.add_credentials(self.id, agent.ufrag, agent.pwd)
         self.local = replace(self.local, ufrag=agent.ufrag, pwd=agent.pwd)
-        self._restart_until = asyncio.get_running_loop().time() + self._ice_timeout_s
-        if self._last_hope is not None:
-            self._await_restart()
-        self._spawn(self._check(agent, remote))
+        self._begin_restart(agent, remote)
+
+    def resume_restart(self, remote: RemoteTransport) -> None:
+        """Go on with a restart, by the same ``local``, with a peer that has other credentials by now.
+
+        It did not hear our answer, so it cannot have connected by our new credentials before; where it has,
+        the connection ends soon.
+        """
+        if self._ending is not None:
+            return
+        if self._restart is None:
+            asyncio.get_running_loop().call_soon(self.end, "ice restart failed")
+            return
+        self._spawn(self._restart.close())
+        self._begin_restart(self._new_agent(self._restart.ufrag, self._restart.pwd), remote)
 
     async def close(self) -> None:
         """Say goodbye to the peer and release everything.  May be called at any time, and again."""
@@ -176,9 +187,10 @@ class PeerTransport:
 
     # The agents
 
-    def _new_agent(self) -> IceAgent:
+    def _new_agent(self, *credentials: str) -> IceAgent:
         agent = IceAgent(
             self._engine.port,
+            *credentials,
             send=self._engine.send,
             bind=self._bind,
             select=lambda path: self._select(agent, path),
@@ -213,6 +225,13 @@ class PeerTransport:
             self._forget_last_hope()
             self._dismiss(old)
         return True
+
+    def _begin_restart(self, agent: IceAgent, remote: RemoteTransport) -> None:
+        self._restart = agent
+        self._restart_until = asyncio.get_running_loop().time() + self._ice_timeout_s
+        if self._last_hope is not None:
+            self._await_restart()
+        self._spawn(self._check(agent, remote))
 
     def _lose(self, agent: IceAgent) -> None:
         """Send nothing more: consent is over (RFC 7675).  Without a restart to hope for, end."""

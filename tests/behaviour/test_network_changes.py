@@ -126,6 +126,29 @@ async def test_a_restart_that_is_not_answered_by_checks_changes_nothing(call: Me
         assert ada.reasons == []
 
 
+@pytest.mark.parametrize("is_early", [False, True], ids=["answer first", "checks first"])
+async def test_a_restart_goes_on_with_a_peer_that_did_not_hear_of_it(call: Meeting, is_early: bool) -> None:
+    ada, grace = await pair(call)
+    async with streaming(ada), streaming(grace):
+        await both_receive(ada, grace)
+        ada.peer.restart()
+        ada.transport.restart_ice(ada.peer.remote)  # the answer is lost, and our next offer tells of this
+        local = ada.transport.local
+        ada.peer.restart()
+        ada.peer.meet(local, ada.peer.server[0])
+        if is_early:
+            await ada.peer.check()
+        ada.transport.resume_restart(ada.peer.remote)
+        assert ada.transport.local == local
+        await ada.peer.check(nominate=True)
+        await eventually(lambda: ada.transport._restart is None)
+        await both_receive(ada, grace)
+    assert is_gapless(sequence(ada)) and is_gapless(sequence(grace))
+    assert ada.reasons == []
+    ada.transport.resume_restart(ada.peer.remote)  # nothing was lost, so a peer may not say so
+    await eventually(lambda: ada.reasons == ["ice restart failed"])
+
+
 @pytest.fixture
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     """Consent ends in a fraction of a second."""

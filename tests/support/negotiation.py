@@ -1,6 +1,6 @@
 """A Negotiator beside recorded offers and the model peer, for tests of what they say to each other."""
 
-import itertools
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -19,9 +19,19 @@ LOCAL = LocalTransport(
 )
 
 
+@dataclass
+class Ssrcs:
+    """Counts up; a copy of its negotiator counts by itself."""
+
+    last: int = 999
+
+    def __call__(self) -> int:
+        self.last += 1
+        return self.last
+
+
 def negotiator(**options: int) -> Negotiator:
-    ssrcs = itertools.count(1000)
-    return Negotiator(LOCAL, session_id=5, cname="kaamos", new_ssrc=lambda: next(ssrcs), **options)
+    return Negotiator(LOCAL, session_id=5, cname="kaamos", new_ssrc=Ssrcs(), **options)
 
 
 def recorded(name: str) -> str:

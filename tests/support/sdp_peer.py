@@ -4,6 +4,7 @@ It is the other side of the negotiation tests, and a strict one: whatever the se
 all that was said before on the connection.  It reads text by itself, so an error of our parser cannot hide.
 """
 
+import itertools
 from dataclasses import dataclass
 
 CODECS = {
@@ -154,6 +155,13 @@ class ServerSection:
         return {int(number): uri for number, uri in (value.split(" ") for value in self.values("extmap"))}
 
 
+def _ice_of(sections: list[ServerSection]) -> tuple[str, str]:
+    """The credentials, which all sections have in common."""
+    ((ice),) = {(*section.values("ice-ufrag"), *section.values("ice-pwd")) for section in sections}
+    ufrag, pwd = ice
+    return ufrag, pwd
+
+
 @dataclass
 class Transceiver:
     kind: str
@@ -172,6 +180,7 @@ class Transceiver:
     showing: str | None = None  # the msid that the server told
     rids: tuple[str, ...] = ()  # simulcast: what the page asked for
     agreed_rids: tuple[str, ...] = ()  # what we send now, as the server accepted it
+    source: str | None = None  # what the page says of it beside its descriptions
 
 
 class SdpPeer:
@@ -180,7 +189,13 @@ class SdpPeer:
     def __init__(self, *, ufrag: str = "peer") -> None:
         self.transceivers: list[Transceiver] = []
         self.lines: list[Transceiver] = []  # negotiated m-lines; a stopped one may be used again
-        self.ufrag = ufrag
+        self.ufrag, self.pwd = ufrag, "x" * 24
+        self.server_ice: tuple[str, str] | None = None  # ufrag and pwd in its last description that stands
+        self.wants_restart = False  # of ICE; stays so until one is through
+        self.is_ice_unsure = False  # the server may be ahead of us or behind: something was not heard
+        self._ice_before: tuple[str, str] | None = None  # ours, while an offer to restart is pending
+        self._generations = itertools.count(1)
+        self._seen_ice: set[tuple[str, str]] = set()
         self.pending: list[Transceiver] | None = None  # the m-lines of an offer without answer
         self._next_mid = 0
         self._next_ssrc = 1
@@ -207,6 +222,8 @@ class SdpPeer:
     @property
     def needs_offer(self) -> bool:
         """What a browser raises ``negotiationneeded`` for (webrtc-pc section 4.7.3)."""
+        if self.wants_restart and any(line.is_alive and not line.is_stopped for line in self.lines):
+            return True
         return any(self._needs_offer(transceiver) for transceiver in self.transceivers)
 
     def _needs_offer(self, line: Transceiver) -> bool:
@@ -215,6 +232,55 @@ class SdpPeer:
         # An answer that could not say "send" has no a=msid, so a line that wants to send asks again.
         lacks_msid = sends(line.direction) and not sends(line.said)
         return lacks_msid or meet(line.direction, line.allowed) != line.said
+
+    # ICE
+
+    def restart_ice(self) -> None:
+        """Let the next offer have new credentials; nothing is to be done before there are any."""
+        self.wants_restart = self.server_ice is not None
+
+    def _renew_ice(self) -> None:
+        number = next(self._generations)
+        self.ufrag, self.pwd = f"peer{number}", f"{number:024}"
+
+    def _offer_ice(self, order: list[Transceiver]) -> None:
+        # Without a section there is no transport, and nothing of it in the offer.
+        if self.wants_restart and not all(line.is_stopped for line in order):
+            self._ice_before = self.ufrag, self.pwd
+            self._renew_ice()
+
+    def _roll_back_ice(self) -> None:
+        if self._ice_before is not None:
+            self.ufrag, self.pwd = self._ice_before
+            self._ice_before = None
+            self.is_ice_unsure = True
+
+    def _accept_ice(self, sections: list[ServerSection]) -> None:
+        """Check that an answer has new credentials after new ones of ours, and the known ones else."""
+        if all(section.is_rejected for section in sections):
+            return
+        ice = _ice_of(sections)
+        if self._ice_before is not None:
+            assert ice not in self._seen_ice
+            self._ice_before, self.wants_restart = None, False
+        else:
+            assert self.is_ice_unsure or self.server_ice in (None, ice)
+        self.is_ice_unsure = False
+        self.server_ice = ice
+        self._seen_ice.add(ice)
+
+    def _answer_ice(self, sections: list[ServerSection]) -> None:
+        """Answer new credentials of the server with new ones (RFC 9429 section 5.3.1)."""
+        lines = itertools.zip_longest(sections, self.lines)
+        if all(section.is_rejected or (line and line.is_stopped) for section, line in lines):
+            return
+        ice = _ice_of(sections)
+        if self.server_ice not in (None, ice):
+            assert self.is_ice_unsure and ice not in self._seen_ice
+            self._renew_ice()
+            self.wants_restart = False
+        self.server_ice = ice
+        self._seen_ice.add(ice)
 
     # Offering
 
@@ -236,6 +302,7 @@ class SdpPeer:
             transceiver.mid = str(self._next_mid)
             self._next_mid += 1
         self.pending = order
+        self._offer_ice(order)
         for line in order:
             line.offered = line.direction
             if line.extensions is not None and not line.is_stopped:
@@ -251,6 +318,7 @@ class SdpPeer:
             if line not in self.lines:
                 line.mid = None
         self._payload_types, self._extension_ids = self._before_offer
+        self._roll_back_ice()
         self.pending = None
 
     def accept(self, answer: str) -> None:
@@ -278,6 +346,7 @@ class SdpPeer:
             line.said, line.allowed = line.offered, "sendrecv"
             self._settle(line, section, receives(section.direction), sends(section.direction))
         assert bundle == [s.mid for s in sections if not s.is_rejected]
+        self._accept_ice(sections)
         self.lines = self.pending
         self.pending = None
 
@@ -290,6 +359,7 @@ class SdpPeer:
         bundle, sections = self._read(offer)
         assert len(sections) >= len(self.lines)
         assert bundle == [section.mid for section in sections if not section.is_rejected]
+        self._answer_ice(sections)
         lines: list[Transceiver] = []
         texts = []
         for index, section in enumerate(sections):
@@ -385,7 +455,7 @@ class SdpPeer:
         formats = " ".join(map(str, codecs))
         lines = [f"m={line.kind} {port} UDP/TLS/RTP/SAVPF {formats}", "c=IN IP4 0.0.0.0"]
         lines.append(f"a=mid:{line.mid}")
-        lines += [f"a=ice-ufrag:{self.ufrag}", "a=ice-pwd:" + "x" * 24, f"a=fingerprint:{FINGERPRINT}"]
+        lines += [f"a=ice-ufrag:{self.ufrag}", f"a=ice-pwd:{self.pwd}", f"a=fingerprint:{FINGERPRINT}"]
         lines += [f"a=setup:{setup}", f"a={direction}", "a=rtcp-mux", "a=rtcp-rsize"]
         lines.append("a=rtcp-xr:rcvr-rtt=all")
         lines += [f"a=extmap:{number} {uri}" for number, uri in (line.extensions or {}).items()]

@@ -7,16 +7,17 @@ import asyncio
 import itertools
 import selectors
 from collections import deque
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from kaamos.errors import ErrorCode, RemoteProtocolError
-from kaamos.events import OfferMade, OfferWanted, RoomEvent
+from kaamos.events import OfferMade, OfferWanted, ParticipantList, RoomEvent, SectionInfo, Source
 from kaamos.media.description import Kind, UpTrackId
 from kaamos.room.participant import Participant
 from kaamos.room.room import Rooms
 from kaamos.rtc import connection as connection_module
+from kaamos.rtc.bundle import RemoteTransport
 from kaamos.rtc.connection import PeerConnection
 from kaamos.rtc.dtls import Certificate
 from tests.support.fake_engine import FakeEngine
@@ -24,6 +25,12 @@ from tests.support.negotiation import LOCAL
 from tests.support.sdp_peer import SdpPeer
 
 CERTIFICATE = Certificate()
+RESTARTS = itertools.count(100)
+USUAL = {Kind.AUDIO: Source.MICROPHONE, Kind.VIDEO: Source.CAMERA}
+FITTING = {
+    Kind.AUDIO: (Source.MICROPHONE, Source.SCREEN_SHARE_AUDIO),
+    Kind.VIDEO: (Source.CAMERA, Source.SCREEN_SHARE),
+}
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
@@ -58,11 +65,20 @@ class StillTransport:
         self.id = engine.add_transport("ufrag", "pwd", lambda kind, data, path: None)
         self.local = LOCAL
         self.data = self
+        self.remote: RemoteTransport | None = None
         self._engine = engine
         self._on_closed = on["on_closed"]
 
-    def start(self, remote: object) -> None:
-        """Nothing is connected."""
+    def start(self, remote: RemoteTransport) -> None:
+        self.remote = remote
+
+    def restart_ice(self, remote: RemoteTransport) -> None:
+        self.remote = remote
+        number = next(RESTARTS)
+        self.local = replace(self.local, ufrag=f"server{number}", pwd=f"{number:024}")
+
+    def resume_restart(self, remote: RemoteTransport) -> None:
+        self.remote = remote
 
     def follow(self, sctp: object) -> None:
         """No data channel is opened."""
@@ -81,16 +97,21 @@ class Member:
 
     participant: Participant = field(init=False)
     peer: SdpPeer = field(default_factory=SdpPeer)
-    # "offer", "answer" or "negotiate", the id of the offer, and the text or the numbers.
-    up: deque[tuple[str, str, str]] = field(default_factory=deque)
+    # "offer", "answer" or "negotiate", the id of the offer, and the text, with the sources, or the numbers.
+    up: deque[tuple[str, str, str, dict[str, Source]]] = field(default_factory=deque)
     down: deque[tuple[str, str, Any]] = field(default_factory=deque)
     removed: list[str] = field(default_factory=list)
     asked: list[OfferWanted] = field(default_factory=list)
     errors: list[ErrorCode] = field(default_factory=list)
     offers: int = 0
+    named: dict[str, Source] = field(default_factory=dict)  # what it said of its tracks, by their id
+    told: dict[str, Source] = field(default_factory=dict)  # what it was told last of any track
 
     def hear(self, event: RoomEvent) -> None:
-        if isinstance(event, OfferMade):
+        if isinstance(event, ParticipantList):
+            self.told |= {track.track: track.source for p in event.participants for track in p.tracks}
+        elif isinstance(event, OfferMade):
+            self._read(event.sections)
             self.down.append(("offer", event.offer_id, event.sdp))
         elif isinstance(event, OfferWanted):
             self.asked.append(event)
@@ -98,23 +119,46 @@ class Member:
 
     def offer(self) -> None:
         self.offers += 1
-        self.up.append(("offer", f"mine-{self.offers}", self.peer.offer()))
+        sdp = self.peer.offer()
+        self.up.append(("offer", f"mine-{self.offers}", sdp, self._sources()))
+
+    def _sources(self) -> dict[str, Source]:
+        lines = self.peer.transceivers
+        return {line.mid: Source(line.source) for line in lines if line.mid and line.source}
+
+    def _read(self, sections: Mapping[str, SectionInfo]) -> None:
+        for section in sections.values():
+            for track in (section.receives, section.sends):
+                if track is not None:
+                    self.told[track.track] = track.source
 
     def server_receives(self) -> None:
-        what, id, sdp = self.up.popleft()
+        what, id, sdp, sources = self.up.popleft()
         try:
             if what == "offer":
-                self.down.append(("answer", id, self.participant.receive_offer(sdp, {}).sdp))
+                answer = self.participant.receive_offer(sdp, sources)
+                self._read(answer.sections)
+                self.down.append(("answer", id, answer.sdp))
             else:
-                self.participant.receive_answer(sdp, {}, id)
+                self.participant.receive_answer(sdp, sources, id)
         except RemoteProtocolError as error:
             self.errors.append(error.code)
             assert error.code in (ErrorCode.GLARE, ErrorCode.STALE_NEGOTIATION)
+            return
+        for mid, publication in self.participant.publications.items():
+            kind = publication.kind
+            if mid in sources:
+                self.named[publication.track_id] = (
+                    sources[mid] if sources[mid] in FITTING[kind] else USUAL[kind]
+                )
+            else:
+                self.named.setdefault(publication.track_id, USUAL[kind])
 
     def peer_receives(self) -> None:
         what, id, content = self.down.popleft()
         if what == "offer":
-            self.up.append(("answer", id, self.peer.answer(content)))
+            sdp = self.peer.answer(content)
+            self.up.append(("answer", id, sdp, self._sources()))
         elif what == "negotiate":
             if self.peer.pending is None:
                 for kind in Kind:

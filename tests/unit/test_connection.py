@@ -161,8 +161,8 @@ async def test_an_ice_restart_gets_new_credentials_and_touches_nothing_else(
     await served.exchange(peer)
     tracks, playing = dict(served.connection.up_tracks), served.playing()
     seen = set()
-    for number in range(4):
-        peer.ufrag = f"peer{number}"
+    for _ in range(4):
+        peer.restart_ice()
         answer = served.connection.receive_offer(peer.offer())
         peer.accept(answer)
         (ufrag,) = set(re.findall("a=ice-ufrag:(.*)\r\n", answer))
@@ -175,6 +175,22 @@ async def test_an_ice_restart_gets_new_credentials_and_touches_nothing_else(
     await served.exchange(peer)
     assert f"a=ice-ufrag:{ufrag}\r\n" in served.offers[-1]
     assert served.reasons == []
+
+
+async def test_a_restart_goes_on_where_our_answer_to_it_was_lost(served: Served, peer: SdpPeer) -> None:
+    served.offer(peer)
+    peer.restart_ice()
+    (ufrag,) = set(re.findall("a=ice-ufrag:(.*)\r\n", served.connection.receive_offer(peer.offer())))
+    served.connection.suspend()
+    peer.rollback()
+    served.connection.resume()
+    served.play(AUDIO)
+    await served.exchange(peer)
+    assert f"a=ice-ufrag:{ufrag}\r\n" in served.offers[-1]
+    remote = served.connection._negotiator.remote
+    assert remote is not None and (remote.ufrag, remote.pwd) == (peer.ufrag, peer.pwd)
+    assert list(served.engine.transports[served.id].credentials)[-1] == ufrag
+    assert not peer.needs_offer and served.reasons == []
 
 
 async def test_the_candidates_are_those_of_the_answer(served: Served, peer: SdpPeer) -> None:

@@ -7,6 +7,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
+from kaamos.events import Source
 from kaamos.media.description import Kind
 from kaamos.rtc.connection import ANSWER_TIMEOUT_S
 from tests.support.sdp_peer import DIRECTIONS, receives, sends
@@ -16,6 +17,7 @@ MAX_OTHERS, MAX_TRANSCEIVERS = 4, 8
 
 kinds = st.sampled_from(list(Kind))
 directions = st.sampled_from(DIRECTIONS)
+sources = st.sampled_from((None, *Source))
 picks = st.integers(min_value=0, max_value=MAX_TRANSCEIVERS - 1)
 
 
@@ -33,19 +35,20 @@ class Call(RuleBasedStateMachine):
     # What the others do
 
     @precondition(lambda self: len(self.hall.members) <= MAX_OTHERS)
-    @rule(kind=kinds)
-    def somebody_comes(self, kind: Kind) -> None:
-        other = self.hall.join()
-        other.peer.add(kind.value, "sendonly")
+    @rule(kind=kinds, source=sources, client_negotiates=st.booleans())
+    def somebody_comes(self, kind: Kind, source: Source | None, client_negotiates: bool) -> None:
+        other = self.hall.join(client_negotiates=client_negotiates)
+        other.peer.add(kind.value, "sendonly").source = source
         self.hall.do(other.offer)
         self.hall.do(other.deliver)
 
     @precondition(lambda self: len(self.hall.members) > 1)
-    @rule(pick=picks, direction=directions)
-    def somebody_changes(self, pick: int, direction: str) -> None:
+    @rule(pick=picks, direction=directions, source=sources)
+    def somebody_changes(self, pick: int, direction: str, source: Source | None) -> None:
         other = self.hall.members[1 + pick % (len(self.hall.members) - 1)]
         if other.peer.pending is None:
             other.peer.transceivers[0].direction = direction
+            other.peer.transceivers[0].source = source
             self.hall.do(other.deliver)
             self.hall.do(other.offer)
             self.hall.do(other.deliver)
@@ -53,9 +56,17 @@ class Call(RuleBasedStateMachine):
     # What the client does
 
     @precondition(lambda self: len(self.peer.transceivers) < MAX_TRANSCEIVERS)
-    @rule(kind=kinds, direction=directions)
-    def adds(self, kind: Kind, direction: str) -> None:
-        self.peer.add(kind.value, direction)
+    @rule(kind=kinds, direction=directions, source=sources)
+    def adds(self, kind: Kind, direction: str, source: Source | None) -> None:
+        self.peer.add(kind.value, direction).source = source
+
+    @rule(pick=picks, source=sources)
+    def names_another_source(self, pick: int, source: Source | None) -> None:
+        self.peer.transceivers[pick % len(self.peer.transceivers)].source = source
+
+    @rule()
+    def restarts_ice(self) -> None:
+        self.peer.restart_ice()
 
     @rule(pick=picks, direction=directions)
     def changes(self, pick: int, direction: str) -> None:
@@ -123,8 +134,40 @@ class Call(RuleBasedStateMachine):
         assert self.hall.playing(self.me) == {mid: p.uptrack for mid, p in heard.items()}
         mine = {mid for mid, line in lines.items() if sends(line.direction)}
         assert self.me.participant.publications.keys() == mine
+        self._check_sources()
+        self._check_restart()
         assert not self.me.removed
         assert not (self.me.participant.client_negotiates and self.me.participant._offers)
+
+    def _check_sources(self) -> None:
+        """Everybody knows of every track what its publisher said last that makes sense."""
+        named = {track: source for member in self.hall.members for track, source in member.named.items()}
+        for member in self.hall.members:
+            sections = member.participant.sections().values()
+            for track in [info for s in sections for info in (s.receives, s.sends) if info is not None]:
+                assert named[track.track] == track.source == member.told[track.track]
+            for publication in member.participant.publications.values():
+                assert publication.source is named[publication.track_id]
+
+    def _check_restart(self) -> None:
+        """ICE restarts, and nothing else changes."""
+        connection = self.me.participant.connection
+        assert connection is not None
+        before = self._state()
+        old = self.peer.server_ice
+        self.peer.restart_ice()
+        self.hall.settle()
+        assert self._state() == before
+        if any(line.is_alive for line in self.peer.lines):
+            local, remote = connection._transport.local, connection._transport.remote  # type: ignore[attr-defined]
+            assert self.peer.server_ice == (local.ufrag, local.pwd) != old
+            assert (remote.ufrag, remote.pwd) == (self.peer.ufrag, self.peer.pwd)
+
+    def _state(self) -> object:
+        """What an ICE restart leaves alone."""
+        engine, participant = self.hall.engine, self.me.participant
+        tracks = dict(engine.up_tracks), dict(engine.down_tracks), dict(engine.playing)
+        return tracks, participant.sections(), self.me.shown, set(participant.publications.values())
 
     def teardown(self) -> None:
         self.all_settles()

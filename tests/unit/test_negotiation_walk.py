@@ -4,9 +4,11 @@ The peer checks every description of the server (tests/support/sdp_peer.py); her
 so that descriptions cross.
 """
 
+import copy
 import itertools
 from collections import deque
 from collections.abc import Iterable
+from dataclasses import replace
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -14,7 +16,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from kaamos.errors import ErrorCode, RemoteProtocolError
 from kaamos.media.description import Kind
-from kaamos.rtc.negotiation import Mid
+from kaamos.rtc.negotiation import Mid, Negotiator
 from tests.support.negotiation import negotiator
 from tests.support.sdp_peer import DIRECTIONS, RIDS, SdpPeer, Transceiver, receives, sends
 
@@ -35,6 +37,7 @@ class Negotiation(RuleBasedStateMachine):
         self.down: deque[tuple[str, int, str]] = deque()
         self.numbers = itertools.count(1)
         self.peer_offer = self.server_offer = 0  # the number of the last one
+        self.generations = itertools.count(100)
         self.tracks = itertools.count()
         self.meanings: dict[tuple[str, int], object] = {}
         self.ssrcs: dict[tuple[str, str], int] = {}
@@ -55,6 +58,10 @@ class Negotiation(RuleBasedStateMachine):
     @rule(pick=picks)
     def peer_stops(self, pick: int) -> None:
         self._picked(pick).is_stopped = True
+
+    @rule()
+    def peer_restarts_ice(self) -> None:
+        self.peer.restart_ice()
 
     @precondition(lambda self: self.peer.pending is None)
     @rule()
@@ -100,12 +107,24 @@ class Negotiation(RuleBasedStateMachine):
             except RemoteProtocolError as error:
                 assert error.code is ErrorCode.STALE_NEGOTIATION and not was_outstanding
             return
+        twin = copy.deepcopy(self.server)
+        before = self.server.remote
         try:
             self.server.receive_offer(sdp)
         except RemoteProtocolError as error:
             assert error.code is ErrorCode.GLARE and was_outstanding
         else:
-            self.down.append(("answer", number, self.server.create_answer()))
+            now = self.server.remote
+            is_restart = before is not None and now is not None and now.restarts_ice_of(before)
+            if is_restart:
+                generation = next(self.generations)
+                self.server.local = replace(
+                    self.server.local, ufrag=f"server{generation}", pwd=f"{generation:024}"
+                )
+            answer = self.server.create_answer()
+            self.down.append(("answer", number, answer))
+            if is_restart:
+                self._check_that_only_ice_restarts(twin, sdp, answer)
 
     @precondition(lambda self: self.down)
     @rule()
@@ -199,6 +218,27 @@ class Negotiation(RuleBasedStateMachine):
         )
         # Said, not wanted: an offer of ours that sends nothing leaves no word for it in the answer.
         assert {mid for mid, line in lines.items() if receives(line.said)} <= set(self.server.down_sections)
+
+        if lines:
+            remote, local = self.server.remote, self.server.local
+            assert remote is not None and (remote.ufrag, remote.pwd) == (self.peer.ufrag, self.peer.pwd)
+            assert self.peer.server_ice == (local.ufrag, local.pwd) and not self.peer.wants_restart
+
+    def _check_that_only_ice_restarts(self, twin: Negotiator, offer: str, answer: str) -> None:
+        """Let a copy of the server as it was take the same offer without new credentials, and compare."""
+        assert twin.remote is not None and self.server.remote is not None
+        for name in ("ufrag", "pwd"):
+            old, new = getattr(twin.remote, name), getattr(self.server.remote, name)
+            offer = offer.replace(f"a=ice-{name}:{new}\r\n", f"a=ice-{name}:{old}\r\n")
+        twin.receive_offer(offer)
+        expected = twin.create_answer()
+        for name in ("ufrag", "pwd"):
+            old, new = getattr(twin.local, name), getattr(self.server.local, name)
+            expected = expected.replace(f"a=ice-{name}:{old}\r\n", f"a=ice-{name}:{new}\r\n")
+        assert answer == expected
+        assert twin.up_sections == self.server.up_sections
+        assert twin.down_sections == self.server.down_sections
+        assert all(twin.is_sendable(mid) == self.server.is_sendable(mid) for mid in twin.down_sections)
 
     def _play(self, kind: Kind) -> Mid:
         mid = self.server.free_section(kind) or self.server.add_section(kind)
