@@ -127,6 +127,7 @@ class Negotiator:
         for section in self._sections:
             if section not in sections:
                 section.stop()
+                section.terms = AgreedTerms()  # gone, so what played there has to find another place
         self._sure_lines = min(len(self._sections), len(sections))
         self._sections = sections
         self._added = [section for section in self._added if section not in sections]

@@ -174,6 +174,24 @@ class Call(RuleBasedStateMachine):
         self.hall.close()
 
 
+def test_what_played_in_a_section_that_another_one_replaced_moves_there() -> None:
+    hall = Hall()
+    me, other = hall.join(), hall.join()
+    other.peer.add("video", "sendonly")
+    hall.do(other.offer)
+    hall.do(other.deliver)
+    me.peer.add("video", "recvonly")
+    hall.do(me.offer)
+    hall.do(me.server_receives)
+    hall.do(me.come_back)  # the answer is lost
+    me.peer.transceivers[0].is_stopped = True
+    me.peer.add("video", "recvonly")
+    hall.do(me.offer)
+    hall.settle()
+    assert me.shown.keys() == hall.playing(me).keys() == {"1"}
+    hall.close()
+
+
 Call.TestCase.settings = settings(
     max_examples=60,
     stateful_step_count=30,
