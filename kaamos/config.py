@@ -295,7 +295,7 @@ def _check_ice(ice: Ice) -> None:
 def _is_ice_url(url: str) -> bool:
     """Return whether a browser would take it: RFC 7064 section 3.1, RFC 7065 section 3.1."""
     match = _ICE_URL.fullmatch(url)
-    if match is None or int(match["port"] or 0) > 65535:
+    if match is None or not 1 <= int(match["port"] or 1) <= 65535:
         return False
     if match["ipv6"]:
         try:

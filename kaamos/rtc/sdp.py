@@ -356,7 +356,10 @@ class Terms(Block):
             except ValueError:
                 raise SdpError(f"malformed a=extmap:{_excerpt(value)}") from None
             # 4096..4351: "a request for an id" in offers (RFC 8285 section 8); never usable as one
-            found.append(ExtMap(_uint(number, 4351, "extension id"), way, fields[1]))
+            identifier = _uint(number, 4351, "extension id")
+            if identifier == 0:  # it is padding in both forms of the header
+                raise SdpError("extension id 0")
+            found.append(ExtMap(identifier, way, fields[1]))
         if len({extmap.id for extmap in found}) != len(found):
             raise SdpError("an extension id is given twice")
         return tuple(found)

@@ -112,6 +112,8 @@ class SlotData(Struct, frozen=True):
 
     user_id: str
     track: str
+    kind: str
+    source: Source
 
 
 class SlotsData(Struct, frozen=True):
@@ -283,7 +285,7 @@ def slots(event: SlotsChanged) -> Frame:
         "slots",
         SlotsData(
             {
-                mid: None if track is None else SlotData(track.user_id, track.track)
+                mid: None if track is None else SlotData(track.user_id, track.track, track.kind, track.source)
                 for mid, track in event.slots.items()
             }
         ),

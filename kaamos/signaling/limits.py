@@ -17,14 +17,17 @@ class TokenBucket:
         self._tokens = burst
         self._filled_at = now
 
-    def take(self, now: float) -> bool:
-        """Return whether one more may pass now, and note that it does."""
+    def take(self, now: float, weight: float = 1.0) -> bool:
+        """Return whether one more may pass now, and note that it does.
+
+        A heavy one passes where a light one would, and those after it wait the longer.
+        """
         if not self._per_second:
             return True
         self._fill(now)
         if self._tokens < 1.0:
             return False
-        self._tokens -= 1.0
+        self._tokens -= weight
         return True
 
     def wait_s(self, now: float) -> float:

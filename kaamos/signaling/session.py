@@ -24,6 +24,9 @@ CLOSE_SLOW_CONSUMER = 4030
 # Bursts over the rate, in seconds of it: a browser sends its candidates all at once.
 BURST_S = 3.0
 
+# A long message costs more than a short one to read, and counts as one more for each of these.
+HEAVY_BYTES = 32 * 1024
+
 
 @dataclass(frozen=True, slots=True)
 class Deliver:
@@ -82,7 +85,7 @@ class Session:
 
     def receive(self, frame: str | bytes, now: float) -> list[Event]:
         """Return what follows from a text frame."""
-        refusal = self._admit(now)
+        refusal = self._admit(now, 1.0 + len(frame) // HEAVY_BYTES)
         if refusal is not None:
             return refusal
         try:
@@ -116,11 +119,11 @@ class Session:
         """Return when handle_timeout() has something to do, if ever."""
         return self._join_by if self._state is _State.WAITING else None
 
-    def _admit(self, now: float) -> list[Event] | None:
+    def _admit(self, now: float, weight: float = 1.0) -> list[Event] | None:
         """Return None for a frame within the rate, else what follows instead of reading it."""
         if self._state is _State.ENDED:
             return []
-        if self._allowed.take(now):
+        if self._allowed.take(now, weight):
             return None
         if self._refused.take(now):
             return [Reply(frames.error(ErrorCode.RATE_LIMITED, "too many messages, this one was dropped"))]

@@ -81,7 +81,7 @@ function keptTicket() {
   }
 }
 
-/** The tab keeps it, and no other: who closes the tab and comes back is somebody new. */
+/** The tab keeps it: who closes it and comes back is somebody new, and who duplicates it takes the place of the first. */
 function keepTicket() {
   try {
     if (client.ticket) sessionStorage.setItem(ticketKey(), JSON.stringify(client.ticket));
@@ -194,11 +194,14 @@ bindSwitch(page.camera, "camera");
 // A phone's browser has no screen to share, nor has a page that came over plain HTTP.
 page.share.hidden = !navigator.mediaDevices?.getDisplayMedia;
 page.share.onclick = async () => {
+  page.share.disabled = true; // while the browser asks which screen
   try {
     if (client.published.has("screen_share")) await client.stopSharing();
     else await client.shareScreen();
   } catch (error) {
     if (!(error instanceof DOMException) || error.name !== "NotAllowedError") throw error; // no: thought better of it
+  } finally {
+    page.share.disabled = false;
   }
   showOwn();
 };
@@ -214,7 +217,7 @@ const settings = new Settings(
     stats: page.stats,
   },
   showOwn,
-  say,
+  (why) => say(why, true),
 );
 
 // --- chat and settings, one of them at a time --------------------------------------
@@ -283,7 +286,7 @@ client.on("message", ({ from, payload, timestamp }) => {
 client.on("connection", showConnection);
 client.on("error", ({ code, message }) => {
   if (code === "UNSUPPORTED_MEDIA") return; // its tile says so
-  say(code === "CLIENT" ? "This browser could not follow the call" : message);
+  say(code === "CLIENT" ? "This browser could not follow the call" : message, true);
 });
 
 page.room.textContent = room;
@@ -320,4 +323,7 @@ function stop(tracks) {
   for (const track of tracks) track.stop();
 }
 
-start().catch((error) => say(error.message));
+start().catch((error) => {
+  client.leave();
+  end("You are not in the call", error.message);
+});

@@ -71,6 +71,10 @@ const PING_INTERVAL_MS = 15_000;
 const PONG_WITHIN_MS = 5000;
 const CLOSE_SILENT = 4900; // ours, and never seen by the server
 
+/** What is said while the socket is away is said when it is back, as far as it still makes sense. */
+const KEPT_TYPES = new Set(["message", "mute", "subscribe", "unsubscribe"]);
+const MOST_KEPT = 100;
+
 /** Kinds of media, and what they are published as where nobody says. @type {["audio" | "video", Source][]} */
 const USUAL = [
   ["audio", "microphone"],
@@ -105,6 +109,9 @@ export class RoomClient {
   #retry = 0;
   #ping = 0;
   #silence = 0;
+  /** @type {{type: string, data: unknown}[]} */
+  #unsaid = [];
+  #isJoined = false; // on the socket there is now
   /** @type {Map<string, Source>} what we publish, by the server's ids */
   #ownTracks = new Map();
 
@@ -164,7 +171,9 @@ export class RoomClient {
     connectionInfo()?.addEventListener("change", this.#networkChanged);
     return new Promise((resolve, reject) => {
       this.on("joined", () => resolve());
-      this.on("error", ({ message }) => reject(new Error(message)));
+      this.on("error", ({ code, message }) => {
+        if (code !== "SERVER_DRAINING") reject(new Error(message)); // after that one we come back
+      });
       this.on("closed", ({ reason }) => reject(new Error(reason || "the server cannot be reached")));
     });
   }
@@ -191,6 +200,7 @@ export class RoomClient {
    */
   #lost(socket, code, reason) {
     if (this.isClosed || socket !== this.#socket) return;
+    this.#isJoined = false;
     clearInterval(this.#ping);
     clearTimeout(this.#silence);
     // What has come is handled first: it may say why.
@@ -282,6 +292,8 @@ export class RoomClient {
    * @param {Source} [source]  camera or microphone where nobody says
    */
   async publish(track, source = track.kind === "audio" ? "microphone" : "camera") {
+    const isSound = source === "microphone" || source === "screen_share_audio";
+    if (isSound !== (track.kind === "audio")) throw new TypeError(`${track.kind} cannot be sent as ${source}`);
     this.published.set(source, track);
     track.addEventListener("ended", () => {
       if (this.published.get(source) !== track) return;
@@ -305,6 +317,7 @@ export class RoomClient {
    */
   async shareScreen() {
     const stream = await navigator.mediaDevices.getDisplayMedia({ video: true, audio: true });
+    await this.stopSharing(); // one screen at a time
     for (const track of stream.getTracks()) {
       if (track.kind === "video") track.contentHint = "detail"; // letters shall stay sharp
       await this.publish(track, track.kind === "video" ? "screen_share" : "screen_share_audio");
@@ -394,8 +407,11 @@ export class RoomClient {
    * @param {string} [id]  of an exchange: an answer repeats its offer's
    */
   #send(type, data, id) {
-    if (this.#socket?.readyState !== WebSocket.OPEN) return;
-    this.#socket.send(JSON.stringify(id === undefined ? { type, data } : { type, id, data }));
+    const isOpen = this.#socket?.readyState === WebSocket.OPEN;
+    if (KEPT_TYPES.has(type) && !(isOpen && this.#isJoined)) {
+      this.#unsaid.push({ type, data });
+      this.#unsaid.splice(0, this.#unsaid.length - MOST_KEPT);
+    } else if (isOpen) this.#socket?.send(JSON.stringify(id === undefined ? { type, data } : { type, id, data }));
   }
 
   /** @param {string} text */
@@ -435,7 +451,7 @@ export class RoomClient {
         await this.#media?.describe(type, data, id);
         break;
       case "slots":
-        this.#media?.fill(this.#described(data.slots));
+        this.#media?.fill(data.slots);
         break;
       case "ice-candidate":
         await this.#media?.addCandidate(data);
@@ -468,21 +484,6 @@ export class RoomClient {
   }
 
   /**
-   * What a `slots` message names, as the map of a description would tell it.
-   * @param {Record<string, {user_id: string, track: string} | null>} slots
-   */
-  #described(slots) {
-    /** @type {Record<string, any>} */
-    const described = {};
-    for (const [mid, slot] of Object.entries(slots)) {
-      const person = slot && this.participants.get(slot.user_id);
-      const told = person && person.tracks?.find(({ track }) => track === slot.track);
-      described[mid] = slot && { source: told?.source, ...slot };
-    }
-    return described;
-  }
-
-  /**
    * @param {any} data    of the acknowledgement
    * @param {number} seq
    */
@@ -491,6 +492,11 @@ export class RoomClient {
     this.ticket = { user_id: data.user_id, session: data.session, token: data.resume_token, last_seq: seq };
     this.#iceServers = data.ice_servers ?? [];
     this.#attempts = 0;
+    this.#isJoined = true;
+    // As somebody new our tracks have new ids; what is muted is told when they are known.
+    const unsaid = this.#unsaid.filter(({ type }) => data.resumed || type !== "mute");
+    this.#unsaid = [];
+    for (const { type, data } of unsaid) this.#send(type, data);
     this.#emit("joined", data);
     if (!this.#isConnecting) return;
     // Somebody new to the server has nothing of the old media connection there. Else an offer may be lost.

@@ -8,19 +8,37 @@ const PICTURE = { width: { ideal: 1280 }, height: { ideal: 720 } };
 const STATS_EVERY_MS = 1000;
 
 /**
- * Ask for both; where one is missing, for the other alone. None: we only watch and listen.
+ * Ask for both; where one is missing or denied, for the other alone. None: we only watch and listen.
  * @returns {Promise<MediaStreamTrack[]>}
  */
 export async function openMedia() {
-  for (const wanted of [{ audio: true, video: PICTURE }, { audio: true }, { video: PICTURE }]) {
+  const [isSoundDenied, isPictureDenied] = await Promise.all([isDenied("microphone"), isDenied("camera")]);
+  const wishes = [];
+  if (!isSoundDenied && !isPictureDenied) wishes.push({ audio: true, video: PICTURE });
+  if (!isSoundDenied) wishes.push({ audio: true });
+  if (!isPictureDenied) wishes.push({ video: PICTURE });
+  for (const wanted of wishes) {
     try {
       return (await navigator.mediaDevices.getUserMedia(wanted)).getTracks();
     } catch (error) {
-      // Denied, or no secure context: asking again would only annoy or fail the same way.
+      // Not now, or no secure context: asking again would only annoy or fail the same way.
       if (!(error instanceof DOMException) || error.name === "NotAllowedError") return [];
     }
   }
   return [];
+}
+
+/**
+ * Whether the user has said no for good; not every browser tells.
+ * @param {string} name
+ */
+async function isDenied(name) {
+  try {
+    const asked = /** @type {PermissionName} */ (name);
+    return (await navigator.permissions.query({ name: asked })).state === "denied";
+  } catch {
+    return false;
+  }
 }
 
 export class Settings {
@@ -37,8 +55,16 @@ export class Settings {
     this.client = client;
     this.page = page;
     this.changed = changed;
-    page.microphone.onchange = () => this.#use("microphone", page.microphone.value).catch(refuse);
-    page.camera.onchange = () => this.#use("camera", page.camera.value).catch(refuse);
+    // One change at a time: two devices that open together would leave one of them on.
+    /** @param {Source} source @param {HTMLSelectElement} select */
+    const use = (source, select) => {
+      select.disabled = true;
+      this.#use(source, select.value)
+        .catch(refuse)
+        .finally(() => (select.disabled = false));
+    };
+    page.microphone.onchange = () => use("microphone", page.microphone);
+    page.camera.onchange = () => use("camera", page.camera);
     page.speaker.onchange = () => this.#speak(page.speaker.value).catch(refuse);
     const refuse = () => {
       tell("That device cannot be used");
@@ -77,6 +103,7 @@ export class Settings {
    * @param {string} deviceId
    */
   async #use(source, deviceId) {
+    if (!deviceId) return;
     const exactly = { deviceId: { exact: deviceId } };
     const wanted = source === "camera" ? { video: { ...PICTURE, ...exactly } } : { audio: exactly };
     const old = this.client.published.get(source);
@@ -120,9 +147,10 @@ export class Settings {
  */
 function fill(select, devices, kind, thing, selected) {
   const found = devices.filter((device) => device.kind === kind);
-  select.replaceChildren(
-    ...found.map(({ deviceId, label }, index) => new Option(label || `${thing} ${index + 1}`, deviceId)),
-  );
+  const options = found.map(({ deviceId, label }, index) => new Option(label || `${thing} ${index + 1}`, deviceId));
+  // Where none is in use, the first is a choice like any other and must not look chosen.
+  const isInUse = found.some(({ deviceId }) => deviceId === selected);
+  select.replaceChildren(...(isInUse || kind === "audiooutput" ? [] : [new Option("None", "")]), ...options);
   select.disabled = found.length === 0;
-  if (found.some(({ deviceId }) => deviceId === selected)) select.value = selected;
+  if (isInUse) select.value = selected;
 }

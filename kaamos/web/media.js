@@ -45,6 +45,9 @@
 const RESTART_AFTER_MS = 2500;
 const RESTART_SPACING_MS = 6000;
 
+/** An offer that the server never saw, because it came too fast or got lost, is made once more. */
+const ANSWER_WITHIN_MS = 10_000;
+
 /** @type {Readonly<Record<"audio" | "video", Source>>} */
 const USUAL_SOURCE = { audio: "microphone", video: "camera" };
 
@@ -67,6 +70,9 @@ export class MediaConnection {
   #senders = new Map();
   #prefix;
   #offers = 0;
+  #answer = 0;
+  /** Changes of what we send are made one after another: each takes several turns of the event loop. */
+  #changes = Promise.resolve();
   #restart = 0;
   #lastRestart = -Infinity;
   /** @type {Map<string, {bytes: number, at: number}>} of the last look, by the id of the report */
@@ -91,26 +97,37 @@ export class MediaConnection {
    * @param {Source} source
    * @param {MediaStreamTrack} track
    */
-  async publish(source, track) {
-    const old = this.#senders.get(source);
-    if (!old) {
-      const stream = new MediaStream([track]);
-      this.#senders.set(source, this.pc.addTransceiver(track, { direction: "sendonly", streams: [stream] }));
-      return;
-    }
-    await old.sender.replaceTrack(track);
-    if (old.direction !== "sendonly") old.direction = "sendonly"; // and the browser asks for a new description
+  publish(source, track) {
+    return this.#change(async () => {
+      const old = this.#senders.get(source);
+      if (!old) {
+        const stream = new MediaStream([track]);
+        this.#senders.set(source, this.pc.addTransceiver(track, { direction: "sendonly", streams: [stream] }));
+        return;
+      }
+      await old.sender.replaceTrack(track);
+      if (old.direction !== "sendonly") old.direction = "sendonly"; // and the browser asks for a new description
+    });
   }
 
   /**
    * Send nothing as this source any more; its section stays for the next time.
    * @param {Source} source
    */
-  async unpublish(source) {
-    const old = this.#senders.get(source);
-    if (!old) return;
-    old.direction = "inactive";
-    await old.sender.replaceTrack(null);
+  unpublish(source) {
+    return this.#change(async () => {
+      const old = this.#senders.get(source);
+      if (!old) return;
+      old.direction = "inactive";
+      await old.sender.replaceTrack(null);
+    });
+  }
+
+  /** @param {() => Promise<void>} change */
+  #change(change) {
+    const done = this.#changes.then(change);
+    this.#changes = done.catch(() => {}); // whoever asked for it hears of it
+    return done;
   }
 
   /**
@@ -123,6 +140,7 @@ export class MediaConnection {
 
   close() {
     clearTimeout(this.#restart);
+    clearTimeout(this.#answer);
     this.pc.onconnectionstatechange = this.pc.onnegotiationneeded = this.pc.onicecandidate = null;
     this.pc.close();
     for (const track of this.tracks.values()) this.#listener.ended(track);
@@ -138,6 +156,8 @@ export class MediaConnection {
     if (pc.localDescription?.type !== "offer") return;
     this.#offers += 1;
     this.#send(pc.localDescription, `${this.#prefix}${this.#offers}`);
+    clearTimeout(this.#answer);
+    this.#answer = setTimeout(() => this.offerAgain().catch(this.#listener.failed), ANSWER_WITHIN_MS);
   }
 
   /** Offer once more what may be lost: the browser would ask again by itself, but not every one at once. */
@@ -175,6 +195,11 @@ export class MediaConnection {
       if (pc.localDescription) this.#send(pc.localDescription, id);
     }
     this.#place(data.tracks ?? {});
+    // Where the server's offer had no place for what we have begun to send meanwhile, no browser asks for another.
+    const isUnsaid = [...this.#senders.values()].some(
+      ({ direction, currentDirection }) => direction === "sendonly" && currentDirection === "inactive",
+    );
+    if (isUnsaid && pc.signalingState === "stable") await this.#offer();
   }
 
   /**

@@ -214,9 +214,9 @@ export class Stage {
    * Say in their tile that this browser cannot show somebody's picture.
    * @param {import("./client.js").Refusal} refusal
    */
-  #showRefusal({ code, user_id = "", message }) {
+  #showRefusal({ code, user_id = "" }) {
     const tile = this.#people.get(user_id);
-    if (tile && code === "UNSUPPORTED_MEDIA") tile.notice.textContent = message;
+    if (tile && code === "UNSUPPORTED_MEDIA") tile.notice.textContent = "This browser cannot show their picture";
   }
 
   /** Make the tiles as large as their places allow. */
@@ -228,7 +228,7 @@ export class Stage {
 
 /** @param {Participant} person */
 function nameOf(person) {
-  return person.name || "Guest";
+  return person.name?.trim() || "Guest";
 }
 
 /**

@@ -59,7 +59,14 @@ async def test_subscribe_moves_the_picture_and_says_so_without_an_offer() -> Non
         await watcher.say("subscribe", {"participants": ["grace"]}, id=1)
         slots = await watcher.hear("slots")
         assert slots["data"] == {
-            "slots": {mid: {"user_id": "grace", "track": tracks_of(watcher, "grace")[0]}}
+            "slots": {
+                mid: {
+                    "user_id": "grace",
+                    "track": tracks_of(watcher, "grace")[0],
+                    "kind": "video",
+                    "source": "camera",
+                }
+            }
         }
         await watcher.say("subscribe", {"tracks": tracks_of(watcher, "edsger")})
         assert (await watcher.hear("slots"))["data"]["slots"][mid]["user_id"] == "edsger"

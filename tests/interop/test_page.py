@@ -114,3 +114,104 @@ async def test_who_speaks_is_marked_and_who_is_pinned_is_shown_where_one_picture
             await ada.page.locator(".tile:not(.has-picture)").filter(has_text=other).wait_for()
             await tile.get_by_role("button", name="Pin", pressed=True).click()
         assert [page.errors for page in (ada, grace, linus)] == [[], [], []]
+
+
+# Stands for a slow network: what the page offers waits until the test lets it go.
+HOLD_OFFERS = """(() => {
+  const original = WebSocket.prototype.send;
+  window.held = null;
+  WebSocket.prototype.send = function (text) {
+    if (window.held && JSON.parse(text).type === "offer") window.held.push(text);
+    else original.call(this, text);
+  };
+  window.letGo = () => {
+    for (const text of window.held.splice(0)) original.call(sockets.at(-1), text);
+    window.held = null;
+  };
+})();"""
+CANVAS = """() => {
+  const canvas = document.createElement("canvas");
+  canvas.width = 320; canvas.height = 200;
+  let shade = 0;
+  setInterval(() => {
+    const context = canvas.getContext("2d");
+    context.fillStyle = `hsl(${(shade += 7) % 360} 80% 50%)`;
+    context.fillRect(0, 0, 320, 200);
+  }, 50);
+  [window.painted] = canvas.captureStream(20).getTracks();
+}"""
+SHARE = "async () => { await kaamos.publish(painted, 'screen_share'); }"
+STOP = "async () => { await kaamos.unpublish('screen_share'); }"
+
+
+async def test_a_source_sent_again_while_the_server_offers_is_seen(
+    chromium: Chromium, server: RunningServer
+) -> None:
+    ada, grace = [
+        await chromium.visit(server.room("page"), name, script=CAMERA + HOLD_OFFERS)
+        for name in ("Ada", "Grace")
+    ]
+    await ada.plays({"Grace"})
+    await grace.plays({"Ada"})
+    for page in (ada, grace):
+        await page.page.evaluate(CANVAS)
+    await ada.page.evaluate(SHARE)
+    screen = grace.page.locator("#screens .tile.has-picture")
+    await screen.wait_for()
+    await ada.page.evaluate(STOP)
+    await screen.wait_for(state="detached")
+
+    await ada.page.evaluate("() => { window.held = []; }")
+    await ada.page.evaluate(SHARE)
+    await until(lambda: ada.page.evaluate("held.length"), lambda count: count == 1, 5.0)
+    await grace.page.evaluate(SHARE)  # the server offers it to Ada, whose own offer has not come yet
+    await ada.page.locator("#screens .tile.has-picture").wait_for()
+    await ada.page.evaluate("letGo()")
+    await screen.wait_for()
+    assert [page.errors for page in (ada, grace)] == [[], []]
+
+
+async def test_what_is_published_and_taken_back_at_once_leaves_nothing(
+    chromium: Chromium, server: RunningServer
+) -> None:
+    ada, grace = await enter(chromium, server, "Ada", "Grace")
+    await ada.page.evaluate(CANVAS)
+    await ada.page.evaluate(
+        """async () => {
+          const changes = [];
+          for (let i = 0; i < 5; i++) {
+            changes.push(kaamos.publish(painted, "screen_share"), kaamos.unpublish("screen_share"));
+          }
+          await Promise.all(changes);
+        }"""
+    )
+    sends = """() => kaamos.connection.getTransceivers().filter((t) => t.direction === "sendonly").length"""
+    assert await ada.page.evaluate(sends) == 2
+    await until(
+        lambda: grace.page.evaluate(SOURCES), lambda sources: sources == ["camera", "microphone"], 5.0
+    )
+    await ada.page.evaluate(SHARE)
+    await grace.page.locator("#screens .tile.has-picture").wait_for()
+
+
+async def test_what_is_said_while_the_socket_is_away_is_said_when_it_is_back(
+    chromium: Chromium, server: RunningServer
+) -> None:
+    ada, grace = await enter(chromium, server, "Ada", "Grace")
+    await ada.lose_socket()
+    await ada.page.get_by_text("Reconnecting").wait_for()
+    await ada.page.evaluate("kaamos.say({ text: 'still here' })")
+    await ada.page.get_by_role("button", name="Microphone", pressed=True).click()
+    await grace.page.get_by_role("img", name="Microphone is off").wait_for()
+    await grace.page.get_by_role("button", name="Chat").click()
+    await grace.page.get_by_role("log").get_by_text("still here").wait_for()
+
+
+async def test_who_cannot_join_is_told_why(chromium: Chromium) -> None:
+    async with running_server(KAAMOS_ROOMS_MAX_PARTICIPANTS="1") as server:
+        ada = await chromium.visit(server.room("page"), "Ada", script=CAMERA)
+        await ada.page.get_by_text("You are the first one here").wait_for()
+        grace = await chromium.visit(server.room("page"), "Grace", script=CAMERA)
+        await grace.page.get_by_text("You are not in the call").wait_for()
+        reason = grace.page.locator("#ended-reason")
+        assert "1" in await reason.inner_text()

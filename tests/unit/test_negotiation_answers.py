@@ -321,6 +321,7 @@ def test_a_stream_id_is_the_user_id_where_sdp_allows_it(user_id: str, track_id: 
         ("SAVPF 96 97", "SAVPF 96 96", "listed twice"),
         ("SAVPF 96 97", "SAVPF 96 128", "malformed payload type"),
         ("a=extmap:13 ", "a=extmap:4 ", "given twice"),
+        ("a=extmap:13 ", "a=extmap:0 ", "extension id 0"),
         ("a=extmap:13 ", "a=extmap:1 ", "changes its meaning"),
         ("a=extmap:13 ", "a=extmap:13/upwards ", "malformed a=extmap"),
         ("a=sendrecv", "a=sendrecv\r\na=inactive", "two directions"),

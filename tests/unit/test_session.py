@@ -8,7 +8,7 @@ from kaamos.errors import ErrorCode
 from kaamos.signaling.frames import ErrorData
 from kaamos.signaling.limits import MAX_ADDRESSES, AddressLimit, TokenBucket, address_key
 from kaamos.signaling.messages import Dialect, Join, Leave, Offer
-from kaamos.signaling.session import Close, Deliver, Event, Reply, Session
+from kaamos.signaling.session import HEAVY_BYTES, Close, Deliver, Event, Reply, Session
 
 JOIN = json.dumps({"type": "join", "data": {"user_id": "ada"}, "id": "j"})
 OFFER = json.dumps({"type": "offer", "data": {"sdp": "v=0"}, "id": "o"})
@@ -171,3 +171,13 @@ def test_only_so_many_addresses_are_remembered() -> None:
 )
 def test_an_ipv6_client_is_its_whole_network(address: str, key: str) -> None:
     assert address_key(address) == key
+
+
+def test_a_heavy_message_passes_and_makes_those_after_it_wait_the_longer() -> None:
+    session = joined_session(rate=20)
+    heavy = b'{"type": "message", "data": {"payload": "' + b"x" * (HEAVY_BYTES * 30) + b'"}}'
+    assert isinstance(session.receive(heavy, 200.0)[0], Deliver)  # 31 of 60
+    assert isinstance(session.receive(heavy, 200.0)[0], Deliver)  # 29 are left, and it takes 31
+    assert code(session.receive(PING, 200.0)) is ErrorCode.RATE_LIMITED
+    assert code(session.receive(PING, 200.125)) is ErrorCode.RATE_LIMITED  # as many as 2.5 later
+    assert isinstance(session.receive(PING, 200.1875)[0], Deliver)

@@ -73,6 +73,7 @@ def test_a_good_url_is_taken(url: str) -> None:
         "turn://turn.example.org",
         "TURN:turn.example.org",
         "turn:turn.example.org:65536",
+        "stun:stun.example.org:0",
         "turn:turn.example.org:",
         "turn:turn.example.org:port",
         "turn:turn.example.org?transport=sctp",
