@@ -115,11 +115,15 @@ class Relay(asyncio.DatagramProtocol):
         class Back(asyncio.DatagramProtocol):
             def datagram_received(self, data: bytes, _: Address) -> None:
                 relay.rebound.note_down(data)
-                relay.down.send(data, lambda late: relay.transport.sendto(late, addr))
+                relay.down.send(data, lambda late: relay._send_back(late, addr))
 
         loop = asyncio.get_running_loop()
         transport, _ = await loop.create_datagram_endpoint(Back, remote_addr=self._server)
         return transport
+
+    def _send_back(self, data: bytes, addr: Address) -> None:
+        if not self.transport.is_closing():
+            self.transport.sendto(data, addr)
 
     async def close(self) -> None:
         for opening in self._opening:
