@@ -76,11 +76,19 @@ class Reception:
         self._wishes = Wishes()
 
     def renew(self) -> None:
-        """Play what waits in the sections that a description brought, and move what does not fit there."""
+        """Play what waits in the sections that a description brought, and move what does not fit there.
+
+        What played where the client does not receive now waits like all that has no slot.
+        """
         if self._connection is None:
             return
-        for subscription in [s for slots in self._slots.values() for s in slots.by_mid.values()]:
-            self._recheck(subscription)
+        subscriptions = [s for slots in self._slots.values() for s in slots.by_mid.values()]
+        for subscription in subscriptions:
+            if self._connection.is_paused(subscription.mid):
+                self._release(subscription)
+        for subscription in subscriptions:
+            if subscription.publication.subscriptions.get(self) is subscription:
+                self._recheck(subscription)
         for kind in Kind:
             self._fill(kind)
 
@@ -92,7 +100,7 @@ class Reception:
             slots = self._slots[publication.kind]
             if not slots.is_full:
                 if self._can_decode(publication):
-                    self._play(publication)
+                    self._play(publication, may_add=self._may_add(publication.kind))
             elif self._wishes.pin_of(publication):
                 self._displace(publication)
             self._enroll(publication.kind)
@@ -123,15 +131,11 @@ class Reception:
             self._recheck(subscription)
 
     def missing(self, kind: Kind) -> int:
-        """Return how many more slots of a kind there would be something for, within the limit."""
-        slots = self._slots[kind]
-        found: set[Publication] = set()
-        for publication in self._waiting(kind) if self._connection is not None else ():
-            if len(found) >= slots.limit - len(slots.by_mid):
-                break
-            if self._is_waiting(publication) and publication not in self._unable:
-                found.add(publication)
-        return len(found)
+        """Return how many more slots of a kind should be made, within the limit."""
+        if self._connection is None:
+            return 0
+        slots, paused = self._slots[kind], self._connection.paused(kind)
+        return max(0, self._count_waiting(kind, slots.limit - len(slots.by_mid) + paused) - paused)
 
     # What the client says.
 
@@ -183,6 +187,22 @@ class Reception:
             and not self._wishes.is_refused(publication)
         )
 
+    def _count_waiting(self, kind: Kind, most: int) -> int:
+        """Return how many tracks of a kind wait that the client can decode; ``most`` if there are more."""
+        found: set[Publication] = set()
+        for publication in self._waiting(kind):
+            if len(found) >= most:
+                break
+            if self._is_waiting(publication) and publication not in self._unable:
+                found.add(publication)
+        return len(found)
+
+    def _may_add(self, kind: Kind) -> bool:
+        """Return whether more waits than the client has paused slots: so many it does not want."""
+        assert self._connection is not None
+        paused = self._connection.paused(kind)
+        return not paused or self._count_waiting(kind, paused + 1) > paused
+
     def _pinned(self, kind: Kind) -> Iterator[Publication]:
         """Yield what is pinned, the newest first."""
         for target in self._wishes.newest_pins():
@@ -210,7 +230,7 @@ class Reception:
                 break
             if not self._is_waiting(publication) or publication.codecs in in_vain:
                 continue
-            if self._can_decode(publication) and not self._play(publication):
+            if self._can_decode(publication) and not self._play(publication, may_add=self._may_add(kind)):
                 in_vain.add(publication.codecs)
         for publication in self._pinned(kind):
             is_able = slots.is_full and self._is_waiting(publication) and self._can_decode(publication)
@@ -239,13 +259,15 @@ class Reception:
             out += filter(self._wishes.is_refused, named)
         return excess > sum(publication.kind is kind for publication in dict.fromkeys(out))
 
-    def _play(self, publication: Publication) -> bool:
+    def _play(self, publication: Publication, *, may_add: bool = True) -> bool:
         """Give a publication a free slot; return False, and change nothing, where there is none."""
         connection, kind = self._connection, publication.kind
         assert connection is not None
         is_shared = self._is_crowded(kind)
         msid = publication.publisher.user_id, publication.track_id
-        mid = connection.play(publication.uptrack, kind, publication.codecs, None if is_shared else msid)
+        mid = connection.play(
+            publication.uptrack, kind, publication.codecs, None if is_shared else msid, may_add=may_add
+        )
         if mid is None:
             return False
         self._note(Subscription(publication, mid, is_shared))

@@ -211,18 +211,34 @@ class PeerConnection:
         return not has_told and self._negotiator.can_add_section
 
     def accepts(self, mid: str, codecs: frozenset[int]) -> bool:
-        """Return whether a slot takes one of these codecs."""
+        """Return whether a slot takes one of these codecs, and anything now."""
+        if self.is_paused(mid):
+            return False
         return not codecs.isdisjoint(self._negotiator.codecs_of(Mid(mid)))
 
+    def is_paused(self, mid: str) -> bool:
+        """Return whether the client does not receive in a slot now, and has not given it up."""
+        return self._negotiator.is_paused(Mid(mid))
+
+    def paused(self, kind: Kind) -> int:
+        """Return how many slots of a kind are paused."""
+        return len(self._negotiator.paused_sections(kind))
+
     def play(
-        self, source: UpTrackId, kind: Kind, codecs: frozenset[int], msid: tuple[str, str] | None
+        self,
+        source: UpTrackId,
+        kind: Kind,
+        codecs: frozenset[int],
+        msid: tuple[str, str] | None,
+        *,
+        may_add: bool = True,
     ) -> Mid | None:
         """Play an up-track of the engine and return the slot's mid, or None: there is no slot to be had.
 
         ``msid``: its stream and track, None for a shared slot.  The slot plays when the client has agreed;
-        an offer goes out within 50 ms.
+        an offer goes out within 50 ms.  ``may_add``: a section may be made for it.
         """
-        mid = None if self._is_closed else self._find_slot(kind, codecs)
+        mid = None if self._is_closed else self._find_slot(kind, codecs, may_add=may_add)
         if mid is not None:
             stream_id, track_id = msid or (SHARED_STREAM, mid)
             self._wishes[mid] = _Wish(source, kind, stream_id, track_id)
@@ -395,7 +411,7 @@ class PeerConnection:
 
     # Slots
 
-    def _find_slot(self, kind: Kind, codecs: frozenset[int]) -> Mid | None:
+    def _find_slot(self, kind: Kind, codecs: frozenset[int], *, may_add: bool) -> Mid | None:
         """Return a section that takes one of these codecs, made if need be, or None at a limit."""
         if sum(wish.kind is kind for wish in self._wishes.values()) >= self._slots[kind]:
             return None
@@ -403,7 +419,7 @@ class PeerConnection:
         used = self._down_tracks.keys() | self._wishes.keys()
         if mid not in used and len(used) >= self._max_down_tracks:
             return None
-        if mid is not None or self._client_negotiates:
+        if mid is not None or self._client_negotiates or not may_add:
             return mid
         fitting = [m for m in self._negotiator.receiving_sections(kind) if self.accepts(m, codecs)]
         if len(fitting) >= self._slots[kind] or not self._negotiator.can_add_section:

@@ -288,6 +288,11 @@ class Negotiator:
         section = self._known.get(mid)
         return section is not None and section.is_showing
 
+    def is_paused(self, mid: Mid) -> bool:
+        """Return whether a section is among the :meth:`paused_sections`."""
+        section = self._known.get(mid)
+        return section is not None and section.is_paused
+
     def codecs_of(self, mid: Mid) -> frozenset[int]:
         """Return what a section may carry, by capabilities.decodable_as; nothing where there is none.
 
@@ -305,6 +310,10 @@ class Negotiator:
         """Return the sections of a kind that the peer receives in or was offered to."""
         sections = [*self._sections, *self._added]
         return [s.mid for s in sections if s.kind is kind and s.peer_receives and s.mid is not None]
+
+    def paused_sections(self, kind: Kind) -> list[Mid]:
+        """Return the sections of a kind that the peer has kept, and once could receive in, but does not now."""
+        return [s.mid for s in self._sections if s.kind is kind and s.is_paused and s.mid is not None]
 
     def free_section(self, kind: Kind, codecs: frozenset[int] | None = None) -> Mid | None:
         """Return a section in which nothing plays, as far as the peer knows too, or None.

@@ -203,6 +203,11 @@ class Section:
         self.playing = self.told = None
 
     @property
+    def is_paused(self) -> bool:
+        """The peer could once receive here, and does not now, but has not given the section up."""
+        return self.ssrc is not None and not self.peer_receives and not self.is_rejected
+
+    @property
     def codec_ids(self) -> frozenset[int]:
         """What it may carry, by capabilities.decodable_as; all that we offer until answered."""
         return self.terms.codec_ids

@@ -90,8 +90,20 @@ class FakeConnection:
     def accepts(self, mid: str, codecs: frozenset[int]) -> bool:
         return not codecs.isdisjoint(self.narrow.get(mid, self.decodes))
 
+    def is_paused(self, mid: str) -> bool:
+        return False
+
+    def paused(self, kind: Kind) -> int:
+        return 0
+
     def play(
-        self, source: UpTrackId, kind: Kind, codecs: frozenset[int], msid: tuple[str, str] | None
+        self,
+        source: UpTrackId,
+        kind: Kind,
+        codecs: frozenset[int],
+        msid: tuple[str, str] | None,
+        *,
+        may_add: bool = True,
     ) -> str | None:
         assert not self.is_closed
         self.calls += 1

@@ -9,9 +9,10 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 
 from kaamos.events import Source
 from kaamos.media.description import Kind
+from kaamos.room.tracks import Publication
 from kaamos.rtc.connection import ANSWER_TIMEOUT_S
 from tests.support.sdp_peer import DIRECTIONS, receives, sends
-from tests.support.virtual import Hall
+from tests.support.virtual import Hall, Member
 
 MAX_OTHERS, MAX_TRANSCEIVERS = 4, 8
 
@@ -126,18 +127,31 @@ class Call(RuleBasedStateMachine):
         playing = self.me.participant.reception.playing
         others = [member for member in self.hall.members if member is not self.me]
         published = [p for other in others for p in other.participant.publications.values()]
-        assert {p.track_id for p in published} == {p.track_id for p in playing.values()}
+        self._check_that_only_pauses_keep_out(published)
         assert len(published) == sum(sends(other.peer.transceivers[0].direction) for other in others)
         lines = {line.mid: line for line in self.peer.lines if line.is_alive}
-        heard = {mid: p for mid, p in playing.items() if receives(lines[mid].direction)}
-        assert self.me.shown == {mid: f"{p.publisher.user_id} {p.track_id}" for mid, p in heard.items()}
-        assert self.hall.playing(self.me) == {mid: p.uptrack for mid, p in heard.items()}
+        assert all(receives(lines[mid].direction) for mid in playing)
+        assert self.me.shown == {mid: f"{p.publisher.user_id} {p.track_id}" for mid, p in playing.items()}
+        assert self.hall.playing(self.me) == {mid: p.uptrack for mid, p in playing.items()}
         mine = {mid for mid, line in lines.items() if sends(line.direction)}
         assert self.me.participant.publications.keys() == mine
         self._check_sources()
         self._check_restart()
         assert not self.me.removed
         assert not (self.me.participant.client_negotiates and self.me.participant._offers)
+
+    def _check_that_only_pauses_keep_out(self, published: list[Publication]) -> None:
+        """All that there is plays, but for one track for each section that the client has paused."""
+        connection = self.me.participant.connection
+        assert connection is not None
+        playing = self.me.participant.reception.playing
+        assert set(playing.values()) <= set(published)
+        for kind in Kind:
+            lines = [line for line in self.peer.lines if line.is_alive and line.kind == kind.value]
+            receiving = {line.mid for line in lines if receives(line.direction)}
+            waiting = [p for p in published if p.kind is kind and p not in playing.values()]
+            assert not waiting or receiving <= playing.keys()
+            assert len(waiting) <= connection.paused(kind) <= len(lines) - len(receiving)
 
     def _check_sources(self) -> None:
         """Everybody knows of every track what its publisher said last that makes sense."""
@@ -190,6 +204,56 @@ def test_what_played_in_a_section_that_another_one_replaced_moves_there() -> Non
     hall.settle()
     assert me.shown.keys() == hall.playing(me).keys() == {"1"}
     hall.close()
+
+
+def test_what_played_in_a_section_that_is_paused_moves_to_one_that_receives() -> None:
+    for client_negotiates in (False, True):
+        for direction in ("inactive", "sendonly"):
+            hall, me = paused(direction, client_negotiates=client_negotiates)
+            assert me.participant.sections().keys() <= {"0"}
+            me.peer.add("video", "recvonly")
+            hall.settle()
+            assert me.shown.keys() == hall.playing(me).keys() == {"1"}
+            assert me.participant.reception.playing.keys() == {"1"}
+            hall.close()
+
+
+def test_a_paused_section_plays_again_and_is_not_replaced_by_the_server() -> None:
+    for client_negotiates in (False, True):
+        hall, me = paused("inactive", client_negotiates=client_negotiates)
+        for _ in range(3):
+            assert me.participant.sections() == {} and len(me.peer.lines) == 1 and not me.asked
+            me.peer.transceivers[0].direction = "recvonly"
+            hall.settle()
+            assert me.shown.keys() == hall.playing(me).keys() == {"0"}
+            me.asked.clear()
+            me.peer.transceivers[0].direction = "inactive"
+            hall.settle()
+        hall.close()
+
+
+def test_somebody_new_gets_a_section_beside_one_that_is_paused() -> None:
+    hall, me = paused("inactive", client_negotiates=False)
+    third = hall.join()
+    third.peer.add("video", "sendonly")
+    hall.settle()
+    assert me.shown.keys() == hall.playing(me).keys() == {"s0"}
+    hall.close()
+
+
+def paused(direction: str, *, client_negotiates: bool) -> tuple[Hall, Member]:
+    """Return somebody who received another's video in section 0 and has set it to ``direction``."""
+    hall = Hall()
+    other = hall.join()
+    other.peer.add("video", "sendonly")
+    hall.settle()
+    me = hall.join(client_negotiates=client_negotiates)
+    me.peer.add("video", "recvonly")
+    hall.settle()
+    assert me.shown.keys() == {"0"}
+    me.peer.transceivers[0].direction = direction
+    hall.settle()
+    return hall, me
 
 
 Call.TestCase.settings = settings(
