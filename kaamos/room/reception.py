@@ -37,7 +37,7 @@ class Reception:
         self._connection: PeerConnection | None = None  # once slots can be made
         self._slots = {kind: Slots(limits[kind]) for kind in Kind}
         self._wishes = Wishes()
-        self._unable: dict[Publication, frozenset[int]] = {}  # what the client was told it cannot decode
+        self._unable: dict[Publication, None] = {}  # what the client was told it cannot decode
 
     @property
     def playing(self) -> dict[str, Publication]:
@@ -274,12 +274,13 @@ class Reception:
         return True
 
     def _can_decode(self, publication: Publication) -> bool:
-        """Return whether the client can; if not, it is told, once for each track and codec."""
+        """Return whether the client can; if not, it is told, once until it could."""
         assert self._connection is not None
         if self._connection.is_decodable(publication.kind, publication.codecs):
+            self._forget_unable(publication)
             return True
-        if self._unable.get(publication) != publication.codecs:
-            self._unable[publication] = publication.codecs
+        if publication not in self._unable:
+            self._unable[publication] = None
             publication.unable[self] = None
             user_id = publication.publisher.user_id
             self._participant.outbox(TrackUnsupported(user_id, publication.track_id))
@@ -353,8 +354,11 @@ class Reception:
         publication = subscription.publication
         self._slots[publication.kind].fill(subscription)
         publication.subscriptions[self] = subscription
-        if self._unable.pop(publication, None) is not None:
-            publication.unable.pop(self, None)
+        self._forget_unable(publication)
+
+    def _forget_unable(self, publication: Publication) -> None:
+        self._unable.pop(publication, None)
+        publication.unable.pop(self, None)
 
     def _drop(self, subscription: Subscription) -> None:
         self._slots[subscription.publication.kind].free(subscription)
