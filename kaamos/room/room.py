@@ -120,7 +120,7 @@ class Room:
         """
         if self.max_participants and len(self.participants) >= self.max_participants:
             raise RemoteProtocolError(
-                ErrorCode.ROOM_FULL, f"{self.max_participants} are in this room, the most it takes"
+                ErrorCode.ROOM_FULL, f"this room is full: it takes {self.max_participants} at most"
             )
         if user_id is None:
             user_id = "PA_" + _random_id(12)

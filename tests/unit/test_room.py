@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from kaamos.errors import ErrorCode
+from kaamos.errors import ErrorCode, RemoteProtocolError
 from kaamos.events import (
     AnswerMade,
     Joined,
@@ -76,7 +76,9 @@ def test_a_full_room_is_full_until_somebody_leaves() -> None:
     world = World(max_participants=2)
     ada = world.join("ada")
     world.join("grace")
-    assert code_of(lambda: world.join("edsger")) is ErrorCode.ROOM_FULL
+    with pytest.raises(RemoteProtocolError, match="this room is full: it takes 2 at most") as caught:
+        world.join("edsger")
+    assert caught.value.code is ErrorCode.ROOM_FULL
     ada.leave(LeaveReason.LEFT)
     world.join("edsger")
 
