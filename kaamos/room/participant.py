@@ -40,6 +40,9 @@ Connect = Callable[["Participant"], "PeerConnection"]
 # What rtc.transport says of a peer that ended the association itself.
 CLOSED_BY_PEER = "closed by peer"
 
+# What rtc.connection says of one that does not answer.
+UNANSWERED = "negotiation timeout"
+
 # The goodbye of a page's media may come before the end of its socket, which says that it may be back.
 RELOAD_S = 1.0
 
@@ -300,9 +303,14 @@ class Participant:
     def on_closed(self, reason: str) -> None:
         """Remove the participant whose connection could not be made or was lost.
 
-        A page that is loaded anew closes its connection, and may be back in a moment.
+        A page that is loaded anew closes its connection, and may be back in a moment.  One that has stopped
+        all its sections needs none: it is like somebody who has not offered yet.
         """
         logger.info("media connection lost: %s", reason, extra=self.log_ids)
+        if self.connection is not None and self.connection.is_empty and reason != UNANSWERED:
+            self.room.release(self)
+            self._had_connection = False
+            return
         if reason != CLOSED_BY_PEER:
             self._remove(reason)
             return

@@ -298,6 +298,11 @@ class PeerConnection:
             self._start_timer(RESUME_S, self._send_offer)
 
     @property
+    def is_empty(self) -> bool:
+        """Return whether the last description left no section that both sides accept."""
+        return self._negotiator.is_empty
+
+    @property
     def last_received(self) -> float:
         """Return when the peer last proved itself, in monotonic seconds; 0.0 when it never did."""
         return 0.0 if self._is_closed else self._engine.last_received(self._transport.id)

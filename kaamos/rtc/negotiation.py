@@ -274,6 +274,11 @@ class Negotiator:
         return {section.mid: section for section in found if section is not None}
 
     @property
+    def is_empty(self) -> bool:
+        """There is no section, or all are refused: the peer needs no transport."""
+        return all(section.is_rejected for section in self._sections)
+
+    @property
     def sctp(self) -> SctpParameters | None:
         """What the peer says of its SCTP; None while there are to be no data channels."""
         return next((section.sctp for section in self._sections if section.sctp is not None), None)

@@ -32,6 +32,7 @@ class FakeConnection:
     codecs: frozenset[int] = frozenset({1})  # in which it sends
     decodes: frozenset[int] = frozenset({1, 2, 3})
     narrow: dict[str, frozenset[int]] = field(default_factory=dict)  # sections that take less, by mid
+    is_empty: bool = False  # all sections are stopped
     calls: int = 0  # what it was asked to play, to share, to switch and to stop
     offers_needed: int = 0  # changes that the client has to be told in SDP
     peer: str = ""  # what the last description said after "peer"

@@ -174,6 +174,27 @@ async def test_a_peer_that_closes_its_connection_is_gone_if_its_client_stays(
     await world.rooms.close()
 
 
+@pytest.mark.parametrize("reason", ["closed by peer", "connection lost", "negotiation timeout"])
+async def test_a_connection_that_ends_because_all_is_stopped_leaves_its_participant(
+    monkeypatch: pytest.MonkeyPatch, reason: str
+) -> None:
+    monkeypatch.setattr(participant, "RELOAD_S", 0.0)
+    world = World()
+    ada = world.publish("ada")
+    world.publish("grace")
+    ada.receive_offer("", {})
+    world.connection("ada").is_empty = True
+    ada.on_closed(reason)
+    await asyncio.sleep(0.01)  # longer than RELOAD_S
+    assert ("ada" in world.removed) is (reason == "negotiation timeout")
+    if not world.removed:
+        assert ada.last_received is None
+        ada.receive_offer("send video 0", {})
+        assert world.receives("grace") == {("ada", "video")}
+        assert world.receives("ada") == {("grace", "audio"), ("grace", "video")}
+    await world.rooms.close()
+
+
 @pytest.mark.parametrize("is_socket_first", [True, False])
 async def test_a_peer_that_closes_its_connection_and_is_loaded_anew_stays(
     monkeypatch: pytest.MonkeyPatch, is_socket_first: bool
