@@ -140,7 +140,7 @@ class Negotiator:
                 section.terms = AgreedTerms()
                 continue
             section.take(peer, terms, allows_mixed=self._is_mixed_offered)
-            section.set_peer_sends(peer.terms.direction.sends)
+            section.peer_sends = peer.terms.direction.sends
             if peer.terms.direction.receives:
                 self._make_receivable(section)
             else:
@@ -152,7 +152,7 @@ class Negotiator:
         if not self._is_answering:
             raise LocalProtocolError("there is no offer to answer")
         setup = Setup.ACTIVE if self.remote is not None and self.remote.is_dtls_client else Setup.PASSIVE
-        said = tuple(_say(section, is_offer=False) for section in self._sections)
+        said = tuple(map(_say, self._sections))
         answer = self._write(said, setup, allows_mixed=self._is_mixed_offered)
         for view in said:
             _settle(view)
@@ -194,7 +194,7 @@ class Negotiator:
             raise LocalProtocolError("an offer is outstanding")
         for section in self._added:
             self._propose(section)
-        said = tuple(_say(section, is_offer=True) for section in [*self._sections, *self._added])
+        said = tuple(map(_say, [*self._sections, *self._added]))
         self._offer = self._write(said, Setup.ACTPASS, allows_mixed=True)
         self._outstanding = said
         return self._offer
@@ -317,7 +317,7 @@ class Negotiator:
         return [s.mid for s in sections if s.kind is kind and s.peer_receives and s.mid is not None]
 
     def paused_sections(self, kind: Kind) -> list[Mid]:
-        """Return the sections of a kind that the peer keeps, and once received in, but does not now."""
+        """Return the sections of a kind that the peer keeps, and could receive in once, but does not now."""
         return [s.mid for s in self._sections if s.kind is kind and s.is_paused and s.mid is not None]
 
     def free_section(self, kind: Kind, codecs: frozenset[int] | None = None) -> Mid | None:
@@ -506,10 +506,10 @@ def _read_peers(description: Description) -> list[PeerSection]:
     ]
 
 
-def _say(section: Section, *, is_offer: bool) -> _Said:
+def _say(section: Section) -> _Said:
     if section.is_rejected:
         return _Said(section, None, None)
-    return _Said(section, section.wanted_direction(is_offer=is_offer), section.playing)
+    return _Said(section, section.wanted_direction, section.playing)
 
 
 def _settle(view: _Said, answered: Direction | None = None) -> None:
@@ -521,7 +521,7 @@ def _settle(view: _Said, answered: Direction | None = None) -> None:
     section.told = view.playing if direction.sends else None
     if answered is not None:
         if direction.receives:
-            section.set_peer_sends(answered.sends)
+            section.peer_sends = answered.sends
         # An answer to an offer that sends nothing tells nothing of what the peer could receive.
         if direction.sends and not answered.receives:
             section.refuse_down()

@@ -126,7 +126,6 @@ class Section:
         "_formats",
         "_protocol",
         "allows_mixed",
-        "has_sent",
         "is_rejected",
         "kind",
         "media_name",
@@ -153,7 +152,6 @@ class Section:
         self._protocol = protocol  # to refuse the section with
         self.is_rejected = False  # port 0 on one side or the other
         self.peer_sends = False
-        self.has_sent = False  # the peer sends here, or once did
         self.peer_receives = False
         self.said_sends = False
         self.said_receives = False
@@ -231,19 +229,11 @@ class Section:
         """The peer was told of something that plays here, and agreed."""
         return self.said_sends and self.peer_receives and self.told is not None
 
-    def set_peer_sends(self, sends: bool) -> None:
-        """Take over whether the peer sends here now."""
-        self.peer_sends = sends
-        self.has_sent |= sends
-
-    def wanted_direction(self, *, is_offer: bool) -> Direction:
-        """Return the direction our next description gives; we receive whatever the peer sends.
-
-        An offer receives also where the peer once sent: where it wants to send again just now, it does so by
-        its answer.  After an answer that had to say inactive no browser asks for more.
-        """
+    @property
+    def wanted_direction(self) -> Direction:
+        """The direction our next description gives; we receive whatever the peer sends."""
         sends = self.peer_receives and self.playing is not None
-        return Direction.of(sends=sends, receives=self.peer_sends or (is_offer and self.has_sent))
+        return Direction.of(sends=sends, receives=self.peer_sends)
 
     def up_section(self) -> UpSection | None:
         """The section as one the peer sends in, None while it may not."""

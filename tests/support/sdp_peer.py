@@ -176,7 +176,6 @@ class Transceiver:
     codecs: dict[int, tuple[str, str]] | None = None  # offered or negotiated
     extensions: dict[int, str] | None = None
     sends_now: bool = False
-    has_sent: bool = False  # so far
     receives_now: bool = False
     showing: str | None = None  # the msid that the server told
     rids: tuple[str, ...] = ()  # simulcast: what the page asked for
@@ -230,11 +229,9 @@ class SdpPeer:
     def _needs_offer(self, line: Transceiver) -> bool:
         if line.is_stopped or line.mid is None:
             return line.is_alive or not line.is_stopped
-        # Where it never sent an answer has no a=msid, so a line that wants to send asks again; where it once
-        # did, Chromium writes one into an inactive answer, too.
-        if sends(line.direction) and not sends(line.said) and not line.has_sent:
-            return True
-        return meet(line.direction, line.allowed) != line.said
+        # An answer that could not say "send" has no a=msid, so a line that wants to send asks again.
+        lacks_msid = sends(line.direction) and not sends(line.said)
+        return lacks_msid or meet(line.direction, line.allowed) != line.said
 
     # ICE
 
@@ -446,7 +443,6 @@ class SdpPeer:
     def _settle(self, line: Transceiver, section: ServerSection, sends_now: bool, receives_now: bool) -> None:
         line.is_alive = True
         line.sends_now, line.receives_now = sends_now, receives_now
-        line.has_sent |= sends_now
         line.showing = section.values("msid")[0] if receives_now else None
 
     # Text

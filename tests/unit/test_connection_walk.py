@@ -241,28 +241,6 @@ def test_somebody_new_gets_a_section_beside_one_that_is_paused() -> None:
     hall.close()
 
 
-def test_a_source_that_is_sent_again_while_an_offer_is_under_way_is_published_by_the_answer() -> None:
-    hall = Hall()
-    ada = hall.join()
-    ada.peer.add("video", "sendonly")
-    hall.settle()
-    ada.peer.transceivers[0].direction = "inactive"
-    hall.settle()
-    assert not ada.participant.publications
-    other = hall.join()
-    other.peer.add("video", "sendonly")
-    hall.do(other.offer)
-    hall.do(other.deliver)
-    hall.wait(0.1)
-    assert ada.down[0][0] == "offer"
-    ada.peer.transceivers[0].direction = "sendonly"
-    hall.do(ada.peer_receives)
-    assert not ada.peer.needs_offer
-    hall.settle()
-    assert ada.participant.publications.keys() == {"0"}
-    hall.close()
-
-
 def paused(direction: str, *, client_negotiates: bool) -> tuple[Hall, Member]:
     """Return somebody who received another's video in section 0 and has set it to ``direction``."""
     hall = Hall()
