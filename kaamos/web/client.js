@@ -75,11 +75,8 @@ const CLOSE_SILENT = 4900; // ours, and never seen by the server
 const KEPT_TYPES = new Set(["message", "mute", "subscribe", "unsubscribe"]);
 const MOST_KEPT = 100;
 
-/** Kinds of media, and what they are published as where nobody says. @type {["audio" | "video", Source][]} */
-const USUAL = [
-  ["audio", "microphone"],
-  ["video", "camera"],
-];
+/** @type {("audio" | "video")[]} */
+const KINDS = ["audio", "video"];
 
 export class RoomClient {
   /** @type {string} our id in the room, once joined */
@@ -271,7 +268,7 @@ export class RoomClient {
     const media = (this.#media = new MediaConnection(this.#iceServers, this.#listener(), this.#connections));
     for (const [source, track] of this.published) media.publish(source, track).catch((error) => this.#fail(error));
     const kinds = new Set([...this.published.values()].map(({ kind }) => kind));
-    media.receive(USUAL.map(([kind]) => kind).filter((kind) => !kinds.has(kind)));
+    media.receive(KINDS.filter((kind) => !kinds.has(kind)));
   }
 
   /** @returns {import("./media.js").Listener} */
@@ -508,8 +505,9 @@ export class RoomClient {
   #mute(data) {
     if (data.muted) this.mutedTracks.add(data.track);
     else this.mutedTracks.delete(data.track);
-    const media = this.published.get(this.#ownTracks.get(data.track) ?? "camera");
-    if (media && this.#ownTracks.has(data.track)) media.enabled = !data.muted; // perhaps a host did it
+    const source = this.#ownTracks.get(data.track);
+    const media = source && this.published.get(source);
+    if (media) media.enabled = !data.muted; // perhaps a host did it
     this.#emit("mute", data);
   }
 

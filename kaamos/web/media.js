@@ -48,9 +48,6 @@ const RESTART_SPACING_MS = 6000;
 /** An offer that the server never saw, because it came too fast or got lost, is made once more. */
 const ANSWER_WITHIN_MS = 10_000;
 
-/** @type {Readonly<Record<"audio" | "video", Source>>} */
-const USUAL_SOURCE = { audio: "microphone", video: "camera" };
-
 /**
  * What a stats report tells of a stream, whichever side it is of.
  * @typedef {RTCStats & {kind: "audio" | "video", mid?: string, codecId?: string, bytesReceived?: number,
@@ -250,7 +247,7 @@ export class MediaConnection {
 
   /**
    * @param {string} mid
-   * @param {Partial<TrackInfo> & {track: string, user_id: string} | undefined} info  undefined: nothing
+   * @param {TrackInfo | undefined} info  undefined: nothing
    */
   #play(mid, info) {
     const old = this.tracks.get(mid);
@@ -261,10 +258,7 @@ export class MediaConnection {
     }
     const transceiver = info && this.pc.getTransceivers().find((one) => one.mid === mid);
     if (!info || !transceiver || !/recv/.test(transceiver.currentDirection ?? "")) return;
-    const media = transceiver.receiver.track;
-    /** @type {"audio" | "video"} */
-    const kind = media.kind === "audio" ? "audio" : "video";
-    const track = { ...info, kind, source: info.source ?? USUAL_SOURCE[kind], mid, media };
+    const track = { ...info, mid, media: transceiver.receiver.track };
     this.tracks.set(mid, track);
     this.#listener.started(track);
   }
