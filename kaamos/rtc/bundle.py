@@ -64,9 +64,9 @@ class RemoteTransport:
     fingerprints: tuple[tuple[str, str], ...]  # (lower-case algorithm, upper-case value)
     is_dtls_client: bool  # WE play DTLS client
 
-    def restarts_ice_of(self, known: "RemoteTransport") -> bool:
-        """Return whether this description asks for an ICE restart, after the ``known`` one."""
-        return (self.ufrag, self.pwd) != (known.ufrag, known.pwd)
+    def restarts_ice_of(self, known: "RemoteTransport | None") -> bool:
+        """Return whether this description asks for an ICE restart, after the ``known`` one, if any."""
+        return known is not None and (self.ufrag, self.pwd) != (known.ufrag, known.pwd)
 
 
 def read_bundle(description: Description, accepted: Sequence[PeerSection]) -> tuple[Media, ...]:

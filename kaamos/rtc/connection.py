@@ -155,7 +155,7 @@ class PeerConnection:
         before = self._negotiator.remote
         self._negotiator.receive_offer(sdp)
         remote = self._negotiator.remote
-        if before is not None and remote is not None and remote.restarts_ice_of(before):
+        if remote is not None and remote.restarts_ice_of(before):
             self._transport.restart_ice(remote)
             self._negotiator.local = self._transport.local
         if self._is_resuming:
@@ -186,7 +186,7 @@ class PeerConnection:
             self._plan_offer()  # the second answer to a repeated offer makes a further one needed
             raise
         remote = self._negotiator.remote
-        if before is not None and remote is not None and remote.restarts_ice_of(before):
+        if remote is not None and remote.restarts_ice_of(before):
             self._transport.resume_restart(remote)
         self._stop_timer()
         self._renew_wishes()

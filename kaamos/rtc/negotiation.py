@@ -121,7 +121,7 @@ class Negotiator:
         heard = self._hear(description, [(peer, peer.terms.is_usable) for peer in peers], is_offer=True)
 
         self._numbering = heard.numbering
-        if self.remote is not None and heard.remote is not None and heard.remote.restarts_ice_of(self.remote):
+        if heard.remote is not None and heard.remote.restarts_ice_of(self.remote):
             self._is_restart_open = True
         self.remote = heard.remote
         for section in self._sections:

@@ -496,10 +496,6 @@ class Draft:
     def __init__(self, *lines: str) -> None:
         self._lines = list(lines)
 
-    def add_line(self, line: str) -> None:
-        """Append a whole line, without its line ending."""
-        self._lines.append(line)
-
     def add(self, name: str, value: str | None = None) -> None:
         """Append the attribute ``a=<name>`` or ``a=<name>:<value>``."""
         self._lines.append(f"a={name}" if value is None else f"a={name}:{value}")
