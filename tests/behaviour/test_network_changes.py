@@ -14,6 +14,7 @@ from tests.support.impair import relayed
 from tests.support.media_peer import VIDEO, slot
 from tests.support.ortc import OrtcClient, assert_no_complaints, eventually, only_tasks
 from tests.support.packets import VP8_DELTA, VP8_KEYFRAME, read_rtp, receiver_report, rtp_packet
+from tests.support.required import address_family
 from tests.support.scripted_peer import Meeting, Member, ScriptedPeer, Stream, ignore_data, meeting
 
 SLOT_SSRC = 0x777
@@ -208,8 +209,7 @@ def frames_up(member: Member) -> int:
 async def test_media_flows_both_ways_soon_after_the_first_check_from_another_address(
     call: Meeting, nominates: bool, ip: str
 ) -> None:
-    if ":" in ip and not call.engine.has_ipv6:
-        pytest.skip("this machine has no IPv6")
+    address_family(ip, has_ipv6=call.engine.has_ipv6)
     ada, grace = await pair(call)
     async with streaming(ada), streaming(grace):
         await both_receive(ada, grace)

@@ -11,6 +11,7 @@ from tests.support import sdp_peer
 from tests.support.handmade import Handmade, HandmadeRoom, handmade_room
 from tests.support.ortc import assert_no_complaints, eventually, only_tasks
 from tests.support.packets import read_rtp, rtp_packet
+from tests.support.required import address_family
 from tests.support.scripted_peer import ScriptedPeer, Stream
 
 SDP = Path(__file__).parent.parent / "data" / "sdp"
@@ -114,8 +115,7 @@ async def test_people_on_different_families_see_each_other() -> None:
 
 def need_ipv6(room: HandmadeRoom, ip: str) -> None:
     engine = room.server._engine
-    if ":" in ip and not (engine and engine.has_ipv6):
-        pytest.skip("this machine has no IPv6")
+    address_family(ip, has_ipv6=engine is not None and engine.has_ipv6)
 
 
 async def test_who_lost_the_network_for_longer_than_consent_lasts_is_gone_and_others_are_told(

@@ -8,6 +8,7 @@ import pytest
 from kaamos.media.engine import DatagramKind
 from tests.support.media_peer import EngineRoom, engine_room
 from tests.support.packets import VP8_KEYFRAME, rtp_packet
+from tests.support.required import address_family
 
 # The peers' sockets are connected: what comes from another address than the one they sent to never
 # reaches them, and the wait for it fails.
@@ -15,8 +16,7 @@ ADDRESSES = ["127.0.0.1", "127.0.0.2", "127.9.8.7", "::1"]
 
 
 def need(room: EngineRoom, server_ip: str) -> None:
-    if ":" in server_ip and not room.engine.has_ipv6:
-        pytest.skip("no IPv6 here")
+    address_family(server_ip, has_ipv6=room.engine.has_ipv6)
 
 
 @pytest.mark.parametrize("server_ip", ADDRESSES)

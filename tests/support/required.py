@@ -24,3 +24,9 @@ def program(names: tuple[str, ...], packages: str) -> str:
         if found := shutil.which(name):
             return found
     missing(f"no {names[0]} on PATH", f"Debian: apt-get install {packages}")
+
+
+def address_family(ip: str, *, has_ipv6: bool) -> None:
+    """Skip the test of an IPv6 address where the machine has no IPv6: a server runs there on IPv4 alone."""
+    if ":" in ip and not has_ipv6:
+        pytest.skip("this machine has no IPv6")

@@ -23,6 +23,7 @@ from kaamos.rtc.dtls import Certificate
 from kaamos.rtc.transport import PeerTransport
 from tests.support.fake_engine import FakeEngine
 from tests.support.ortc import OrtcClient, assert_no_complaints, eventually, only_tasks
+from tests.support.required import address_family
 
 CERTIFICATE = Certificate()
 RTP = bytes.fromhex("806f0001000000010000abcd") + b"payload of a packet"
@@ -199,8 +200,7 @@ async def test_every_announced_address_answers_by_itself(
 async def test_a_client_connects_over_ipv6(
     engine: FakeEngine, serve: Callable[..., Served], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if not engine.has_ipv6:
-        pytest.skip("this machine has no IPv6")
+    address_family("::1", has_ipv6=engine.has_ipv6)
     monkeypatch.setattr(aioice.ice, "get_host_addresses", lambda use_ipv4, use_ipv6: ["::1"])
     served, client = serve("::1"), OrtcClient()
     await served.meet(client)
